@@ -1,0 +1,1 @@
+//! Which endpoint serves this request: load balancing strategies, health and outcome feedback.

@@ -1,0 +1,1 @@
+//! What to keep in memory: eviction caches with expiry, weights and read-through.

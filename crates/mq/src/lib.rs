@@ -1,0 +1,1 @@
+//! A durable queue to embed: work handed over on disk and done later by workers.

@@ -1,0 +1,1 @@
+//! Who is asking: stateless tokens, key rotation, revocation and shared session state.

@@ -1,0 +1,1 @@
+//! Which shard holds this row: versioned shard maps, batches and scatter-gather.
