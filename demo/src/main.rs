@@ -1,19 +1,209 @@
 //! `stackbeam`: the whole architecture in one command. This file is the command line only.
 
+mod control;
 mod node;
+mod options;
+mod supervisor;
+mod up;
 
+use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use control::client::{ControlClient, ControlError, RunFile};
+use options::{SHARDS_MAX, UpOptions, WEB_MAX, WORKERS_MAX};
+
+const HELP: &str = "\
+stackbeam: from one server to many, on this machine, to watch and to break
+
+  stackbeam [up] [options]        start everything, keep load on it, print the page's address
+  stackbeam status [--json]       what runs, and how it is
+  stackbeam events [--follow]     what happened, and why
+  stackbeam kill|pause|resume|restart|drain NODE
+  stackbeam scale web|worker N    more or fewer, while it serves
+  stackbeam lag MILLISECONDS      make replicas apply late
+  stackbeam down                  stop (so does Ctrl-C in its terminal)
+
+options of up:
+  --state DIR        keep the data there (default: a temporary folder, removed at the end)
+  --base-port P      first port to try for the public address (default 8080)
+  --shards N         database shards, 1 to 16 (default 2)
+  --web N            web servers, 1 to 8 (default 2)
+  --workers N        photo workers, 1 to 4 (default 1)
+  --rps N            synthetic requests a second, 0 for none (default 60)
+  --lag MS           replicas apply late by so many milliseconds (default 0)
+  --seed S           seed for everything random (default: from the clock)
+  --without WHAT     take a safety device out: retries, fencing, semi-sync, lsn-routing
+  --quiet            print one JSON line with the addresses and nothing else
+other options:
+  --port P           which run, by its page's port, when there are several
+";
 
 fn main() -> ExitCode {
-    let mut words = std::env::args().skip(1);
-    match words.next().as_deref() {
-        Some("node") => match node::main() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                tracing::error!(%error, "this node ends");
-                ExitCode::FAILURE
-            }
-        },
-        _ => ExitCode::FAILURE,
+    let done = match std::env::args().nth(1).as_deref() {
+        // The two ways in which the supervisor starts itself again.
+        Some("node") => {
+            tracing_subscriber::fmt()
+                .with_writer(std::io::stderr)
+                .with_max_level(tracing::Level::WARN)
+                .init();
+            node::main().map_err(|error| error.to_string())
+        }
+        Some("guard") => {
+            supervisor::guard_main();
+            Ok(())
+        }
+        _ => person(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            say_error(&why);
+            ExitCode::FAILURE
+        }
     }
+}
+
+/// What a person typed.
+fn person() -> Result<(), String> {
+    let words = Words::parse().map_err(|error| format!("{error}; `stackbeam --help` explains"))?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    match words.command.as_str() {
+        "help" => {
+            print(HELP);
+            Ok(())
+        }
+        "up" => runtime
+            .block_on(up::up(&words.up))
+            .map_err(|error| error.to_string()),
+        command => runtime
+            .block_on(steer(command, &words))
+            .map_err(|error| error.to_string()),
+    }
+}
+
+/// Commands to a run that is up.
+async fn steer(command: &str, words: &Words) -> Result<(), ControlError> {
+    let control = ControlClient::new(RunFile::find(words.port)?);
+    let word = |index: usize, what: &str| {
+        words
+            .rest
+            .get(index)
+            .cloned()
+            .ok_or_else(|| ControlError::Refused(format!("`{command}` needs {what}")))
+    };
+    match command {
+        "status" => {
+            let snapshot = control.status().await?;
+            if words.json {
+                let text = serde_json::to_string(&snapshot)
+                    .map_err(|error| ControlError::Refused(error.to_string()))?;
+                print(&format!("{text}\n"));
+            } else {
+                print(&up::table(&snapshot));
+            }
+            Ok(())
+        }
+        "events" => {
+            let mut seen = 0;
+            loop {
+                for event in control.events(seen).await? {
+                    seen = event.seq;
+                    print(&up::event_line(&event));
+                }
+                if !words.follow {
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+        }
+        "kill" | "hold" | "start" | "pause" | "resume" | "restart" | "drain" => {
+            let node = word(0, "the name of a node; `stackbeam status` lists them")?;
+            control.order(&format!("/api/nodes/{node}/{command}")).await
+        }
+        "scale" => {
+            let (role, to) = (word(0, "web or worker")?, word(1, "a number")?);
+            control.order(&format!("/api/scale/{role}/{to}")).await
+        }
+        "lag" => {
+            let ms = word(0, "milliseconds")?;
+            control.order(&format!("/api/lag/{ms}")).await
+        }
+        "down" => control.order("/api/down").await,
+        other => Err(ControlError::Refused(format!(
+            "there is no command `{other}`; `stackbeam --help` lists them"
+        ))),
+    }
+}
+
+/// The command line, taken apart.
+#[derive(Debug, Default)]
+struct Words {
+    command: String,
+    rest: Vec<String>,
+    up: UpOptions,
+    port: Option<u16>,
+    json: bool,
+    follow: bool,
+}
+
+impl Words {
+    fn parse() -> Result<Self, lexopt::Error> {
+        use lexopt::prelude::*;
+        let mut words = Self::default();
+        let mut parser = lexopt::Parser::from_env();
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Short('h') | Long("help") => words.command = "help".to_owned(),
+                Long("state") => words.up.state = Some(parser.value()?.into()),
+                Long("base-port") => words.up.base_port = parser.value()?.parse()?,
+                Long("shards") => words.up.shards = within(&mut parser, SHARDS_MAX)?,
+                Long("web") => words.up.web = within(&mut parser, WEB_MAX)?,
+                Long("workers") => words.up.workers = within(&mut parser, WORKERS_MAX)?,
+                Long("rps") => words.up.rps = parser.value()?.parse()?,
+                Long("lag") => words.up.lag = Duration::from_millis(parser.value()?.parse()?),
+                Long("seed") => words.up.seed = parser.value()?.parse()?,
+                Long("quiet") => words.up.quiet = true,
+                Long("without") => match parser.value()?.string()?.as_str() {
+                    "retries" => words.up.without.retries = true,
+                    "fencing" => words.up.without.fencing = true,
+                    "semi-sync" => words.up.without.semi_sync = true,
+                    "lsn-routing" => words.up.without.lsn_routing = true,
+                    other => return Err(format!("--without knows no `{other}`").into()),
+                },
+                Long("port") => words.port = Some(parser.value()?.parse()?),
+                Long("json") => words.json = true,
+                Long("follow") => words.follow = true,
+                Value(word) if words.command.is_empty() => words.command = word.string()?,
+                Value(word) => words.rest.push(word.string()?),
+                arg => return Err(arg.unexpected()),
+            }
+        }
+        if words.command.is_empty() {
+            words.command = "up".to_owned();
+        }
+        Ok(words)
+    }
+}
+
+/// A number from 1 to `max`.
+fn within(parser: &mut lexopt::Parser, max: u16) -> Result<u16, lexopt::Error> {
+    use lexopt::prelude::*;
+    let number: u16 = parser.value()?.parse()?;
+    if (1..=max).contains(&number) {
+        Ok(number)
+    } else {
+        Err(format!("{number} is not within 1 to {max}").into())
+    }
+}
+
+/// Writes to stdout. A reader that went away, as `head` does, is no error.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn say_error(why: &str) {
+    let mut out = std::io::stderr().lock();
+    let _gone = writeln!(out, "stackbeam: {why}");
 }
