@@ -1,0 +1,251 @@
+//! When an endpoint rests, and when it is let in again: pure state, time as an argument.
+
+use std::time::{Duration, Instant};
+
+/// Passive ejection: what real requests say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EjectionConfig {
+    pub(crate) failures: u32,
+    pub(crate) rest: Duration,
+    pub(crate) rest_max: Duration,
+    pub(crate) percent_max: u8,
+}
+
+impl Default for EjectionConfig {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            rest: Duration::from_secs(30),
+            rest_max: Duration::from_secs(300),
+            percent_max: 50,
+        }
+    }
+}
+
+impl EjectionConfig {
+    /// Sets after how many failures in a row an endpoint rests; 0 means never. Defaults to 5.
+    #[must_use]
+    pub fn with_failures(mut self, failures: u32) -> Self {
+        self.failures = failures;
+        self
+    }
+
+    /// Sets the first rest and the longest. The rest is multiplied by the number of ejections so far.
+    /// Defaults to 30 s and 300 s, as Envoy's.
+    #[must_use]
+    pub fn with_rest(mut self, first: Duration, longest: Duration) -> Self {
+        self.rest = first;
+        self.rest_max = longest.max(first);
+        self
+    }
+
+    /// Sets the share of all endpoints that may rest at once, in percent (at most 100). When it is
+    /// above 0, one endpoint may always rest. Defaults to 50: if more seem bad, it is rather the
+    /// network or the request.
+    #[must_use]
+    pub fn with_percent_max(mut self, percent: u8) -> Self {
+        self.percent_max = percent.min(100);
+        self
+    }
+}
+
+/// Active checks: what the endpoint itself says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeConfig {
+    pub(crate) every: Duration,
+    pub(crate) rise: u32,
+    pub(crate) fall: u32,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(1),
+            rise: 1,
+            fall: 2,
+        }
+    }
+}
+
+impl ProbeConfig {
+    /// Sets the time between two checks of an endpoint, at least a millisecond. Defaults to 1 s.
+    #[must_use]
+    pub fn with_every(mut self, every: Duration) -> Self {
+        self.every = every.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Sets how many good checks in a row bring a down endpoint up (`rise`), and how many bad ones
+    /// take an up endpoint down (`fall`); 0 counts as 1. Defaults to 1 and 2.
+    #[must_use]
+    pub fn with_thresholds(mut self, rise: u32, fall: u32) -> Self {
+        self.rise = rise.max(1);
+        self.fall = fall.max(1);
+        self
+    }
+}
+
+/// How a new endpoint warms up: its weight grows from a floor to the whole over a window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SlowStart {
+    window: Duration,
+    aggression: f64,
+    floor: f64,
+}
+
+impl Default for SlowStart {
+    /// No slow start.
+    fn default() -> Self {
+        Self {
+            window: Duration::ZERO,
+            aggression: 1.0,
+            floor: 0.1,
+        }
+    }
+}
+
+impl SlowStart {
+    /// Warms up over `window`, from a tenth, linearly.
+    #[must_use]
+    pub fn over(window: Duration) -> Self {
+        Self {
+            window,
+            ..Self::default()
+        }
+    }
+
+    /// Sets the shape: above 1 the weight grows faster at first. Not positive counts as 1. Defaults
+    /// to 1.
+    #[must_use]
+    pub fn with_aggression(mut self, aggression: f64) -> Self {
+        self.aggression = if aggression > 0.0 { aggression } else { 1.0 };
+        self
+    }
+
+    /// Sets the least share, 0 to 1: with nothing at all a new endpoint would never warm up.
+    /// Defaults to 0.1.
+    #[must_use]
+    pub fn with_floor(mut self, floor: f64) -> Self {
+        self.floor = if floor.is_nan() {
+            0.1
+        } else {
+            floor.clamp(0.0, 1.0)
+        };
+        self
+    }
+
+    /// The share of its weight that an endpoint of this age has:
+    /// `max(floor, (max(age, 1 s) / window)^(1 / aggression))` within the window, as Envoy documents.
+    #[must_use]
+    pub fn factor(&self, age: Duration) -> f64 {
+        if age >= self.window {
+            return 1.0;
+        }
+        let age = age.max(Duration::from_secs(1)).as_secs_f64();
+        (age / self.window.as_secs_f64())
+            .powf(1.0 / self.aggression)
+            .clamp(self.floor, 1.0)
+    }
+}
+
+/// What is known of one endpoint's health.
+#[derive(Debug, Clone)]
+pub(crate) struct Health {
+    /// Failures of real requests in a row.
+    failures: u32,
+    ejected_until: Option<Instant>,
+    /// Multiplies the rest; one less for each rest-length without ejection.
+    times: u32,
+    pub(crate) up: bool,
+    good: u32,
+    bad: u32,
+    pub(crate) probe_at: Instant,
+    pub(crate) probing: bool,
+    calm_since: Instant,
+}
+
+impl Health {
+    /// Up until something says otherwise; checked at once if there are checks.
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self {
+            failures: 0,
+            ejected_until: None,
+            times: 0,
+            up: true,
+            good: 0,
+            bad: 0,
+            probe_at: now,
+            probing: false,
+            calm_since: now,
+        }
+    }
+
+    pub(crate) const fn ejected_until(&self) -> Option<Instant> {
+        self.ejected_until
+    }
+
+    pub(crate) const fn is_ready(&self) -> bool {
+        self.up && self.ejected_until.is_none()
+    }
+
+    /// A real request succeeded.
+    pub(crate) const fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    /// A real request failed. True if the endpoint should rest, were it allowed to.
+    pub(crate) const fn failed(&mut self, config: &EjectionConfig) -> bool {
+        self.failures = self.failures.saturating_add(1);
+        config.failures > 0 && self.failures >= config.failures && self.ejected_until.is_none()
+    }
+
+    /// Sends it to rest.
+    pub(crate) fn eject(&mut self, config: &EjectionConfig, now: Instant) {
+        let calm = now.saturating_duration_since(self.calm_since);
+        let forgiven = calm
+            .as_nanos()
+            .checked_div(config.rest.as_nanos())
+            .unwrap_or(0);
+        let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
+        self.times = self.times.saturating_sub(forgiven).saturating_add(1);
+        let rest = config.rest.saturating_mul(self.times).min(config.rest_max);
+        self.ejected_until = now.checked_add(rest);
+        self.failures = 0;
+    }
+
+    /// Lets it in again when its rest is over. True if that changed anything.
+    pub(crate) fn wake(&mut self, now: Instant) -> bool {
+        let over = self.ejected_until.is_some_and(|until| until <= now);
+        if over {
+            self.ejected_until = None;
+            self.calm_since = now;
+        }
+        over
+    }
+
+    /// A check came back. A good one also ends a rest: the endpoint itself says that it is well.
+    /// True if readiness changed.
+    pub(crate) fn probed(&mut self, config: &ProbeConfig, good: bool, now: Instant) -> bool {
+        self.probing = false;
+        self.probe_at = now.checked_add(config.every).unwrap_or(now);
+        let before = self.is_ready();
+        if good {
+            self.bad = 0;
+            self.good = self.good.saturating_add(1);
+            if self.good >= config.rise {
+                self.up = true;
+                if self.ejected_until.take().is_some() {
+                    self.failures = 0;
+                    self.calm_since = now;
+                }
+            }
+        } else {
+            self.good = 0;
+            self.bad = self.bad.saturating_add(1);
+            if self.bad >= config.fall {
+                self.up = false;
+            }
+        }
+        before != self.is_ready()
+    }
+}

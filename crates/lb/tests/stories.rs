@@ -1,0 +1,335 @@
+//! What a user of a balancer counts on, told one behaviour at a time.
+
+use std::time::{Duration, Instant};
+
+use stackbeam_lb::{
+    Balancer, Config, EjectionConfig, Endpoint, InFlight, LeastLoad, NoneReady, Outcome, PeakEwma,
+    ProbeConfig, Random, RetryBudget, RoundRobin, Strategy, TwoChoices,
+};
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests count from the clock's present"
+)]
+fn t0() -> Instant {
+    Instant::now()
+}
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn three<S: Strategy>(strategy: S, config: Config, now: Instant) -> Balancer<u32, S> {
+    let balancer = Balancer::new(strategy, config);
+    balancer.set_endpoints((0..3).map(|n| Endpoint::new(format!("e{n}"), n)), now);
+    balancer
+}
+
+#[test]
+fn nobody_to_pick_says_how_many_are_known() {
+    let now = t0();
+    let balancer: Balancer<(), _> = Balancer::new(RoundRobin::new(), Config::default());
+    let refusal = balancer.pick(now).unwrap_err();
+    assert_eq!((refusal.known, refusal.ready), (0, 0));
+    balancer.set_endpoints([Endpoint::new("a", ()).with_weight(0)], now);
+    let refusal: NoneReady = balancer.pick(now).unwrap_err();
+    assert_eq!((refusal.known, refusal.ready), (1, 0));
+    assert_eq!(balancer.stats(now).refused, 2);
+}
+
+#[test]
+fn round_robin_goes_round() {
+    let now = t0();
+    let balancer = three(RoundRobin::new(), Config::default(), now);
+    let picks: Vec<u32> = (0..6)
+        .map(|_| *balancer.pick(now).unwrap().target())
+        .collect();
+    assert_eq!(picks, [0, 1, 2, 0, 1, 2]);
+}
+
+#[test]
+fn random_follows_weights() {
+    let now = t0();
+    let balancer = Balancer::new(Random::new(3), Config::default());
+    balancer.set_endpoints(
+        [
+            Endpoint::new("a", 0_usize),
+            Endpoint::new("b", 1).with_weight(3),
+        ],
+        now,
+    );
+    let mut counts = [0_u32; 2];
+    for _ in 0..4_000 {
+        counts[*balancer.pick(now).unwrap().target()] += 1;
+    }
+    assert!((2_850..=3_150).contains(&counts[1]), "{counts:?}");
+}
+
+#[test]
+fn least_request_picks_whoever_has_least_under_way() {
+    let now = t0();
+    let balancer = three(LeastLoad::new(InFlight), Config::default(), now);
+    let leases: Vec<_> = (0..3).map(|_| balancer.pick(now).unwrap()).collect();
+    let mut ids: Vec<&str> = leases.iter().map(stackbeam_lb::Lease::id).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["e0", "e1", "e2"]);
+}
+
+#[test]
+fn a_tried_endpoint_is_not_picked_again_for_the_same_request() {
+    let now = t0();
+    for strategy in [
+        Box::new(RoundRobin::new()) as Box<dyn Strategy>,
+        Box::new(Random::new(1)),
+        Box::new(LeastLoad::new(PeakEwma)),
+        Box::new(TwoChoices::new(PeakEwma, 1)),
+        Box::new(stackbeam_lb::SmoothWeighted::new()),
+    ] {
+        let balancer = three(strategy, Config::default(), now);
+        for _ in 0..50 {
+            assert_eq!(balancer.pick_except(&["e0", "e2"], now).unwrap().id(), "e1");
+        }
+        let refusal = balancer.pick_except(&["e0", "e1", "e2"], now).unwrap_err();
+        assert_eq!((refusal.known, refusal.ready), (3, 3));
+    }
+}
+
+#[test]
+fn the_endpoint_that_fails_fastest_does_not_draw_the_traffic() {
+    let mut now = t0();
+    // Ejection is off: only the load measure defends.
+    let config = Config::default().with_ejection(EjectionConfig::default().with_failures(0));
+    let balancer = three(TwoChoices::new(PeakEwma, 11), config, now);
+    let mut to_the_bad_one = 0;
+    for _ in 0..1_000 {
+        let lease = balancer.pick(now).unwrap();
+        now += 5 * MS;
+        if *lease.target() == 0 {
+            to_the_bad_one += 1;
+            lease.report(Outcome::Failure, now);
+        } else {
+            lease.report(Outcome::Success, now);
+        }
+    }
+    assert!(to_the_bad_one < 20, "{to_the_bad_one} of 1000");
+}
+
+#[test]
+fn a_slow_endpoint_is_tried_again_when_its_estimate_has_faded() {
+    let mut now = t0();
+    let balancer = three(LeastLoad::new(PeakEwma), Config::default(), now);
+    for _ in 0..3 {
+        let lease = balancer.pick(now).unwrap();
+        let latency = if *lease.target() == 0 { SECOND } else { MS };
+        lease.report(Outcome::Success, now + latency);
+    }
+    now += SECOND;
+    assert_ne!(balancer.pick(now).unwrap().id(), "e0");
+    let later = now + Duration::from_secs(120);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..6 {
+        let lease = balancer.pick(later).unwrap();
+        seen.insert(lease.id().to_owned());
+        lease.report(Outcome::Success, later + MS);
+    }
+    assert!(seen.contains("e0"), "{seen:?}");
+}
+
+#[test]
+fn failures_in_a_row_eject_and_the_rest_grows() {
+    let mut now = t0();
+    let ejection = EjectionConfig::default()
+        .with_failures(2)
+        .with_rest(10 * SECOND, 25 * SECOND);
+    let balancer = three(
+        RoundRobin::new(),
+        Config::default().with_ejection(ejection),
+        now,
+    );
+    let mut rests = Vec::new();
+    for _ in 0..3 {
+        for _ in 0..2 {
+            balancer
+                .pick_except(&["e1", "e2"], now)
+                .unwrap()
+                .report(Outcome::Failure, now);
+        }
+        assert!(balancer.pick_except(&["e1", "e2"], now).is_err());
+        let until = balancer.next_deadline().unwrap();
+        rests.push((until - now).as_secs());
+        balancer.handle_timeout(until - MS);
+        assert!(balancer.pick_except(&["e1", "e2"], now).is_err());
+        balancer.handle_timeout(until);
+        now = until;
+    }
+    assert_eq!(rests, [10, 20, 25]);
+    assert_eq!(balancer.stats(now).ejections, 3);
+}
+
+#[test]
+fn no_more_than_the_share_rests_at_once() {
+    let now = t0();
+    let ejection = EjectionConfig::default()
+        .with_failures(1)
+        .with_percent_max(50);
+    let balancer = Balancer::new(RoundRobin::new(), Config::default().with_ejection(ejection));
+    balancer.set_endpoints((0..4).map(|n| Endpoint::new(n.to_string(), ())), now);
+    for _ in 0..20 {
+        balancer.pick(now).unwrap().report(Outcome::Failure, now);
+    }
+    let resting = balancer
+        .stats(now)
+        .endpoints
+        .iter()
+        .filter(|e| e.ejected)
+        .count();
+    assert_eq!(resting, 2);
+}
+
+#[test]
+fn busy_is_not_unwell() {
+    let now = t0();
+    let ejection = EjectionConfig::default().with_failures(1);
+    let balancer = three(
+        RoundRobin::new(),
+        Config::default().with_ejection(ejection),
+        now,
+    );
+    for _ in 0..30 {
+        balancer.pick(now).unwrap().report(Outcome::Busy, now);
+    }
+    assert!(balancer.stats(now).endpoints.iter().all(|e| e.ready));
+}
+
+#[test]
+fn checks_take_an_endpoint_down_and_up_again() {
+    let mut now = t0();
+    let probes = ProbeConfig::default()
+        .with_every(SECOND)
+        .with_thresholds(2, 3);
+    let balancer = three(
+        RoundRobin::new(),
+        Config::default().with_probes(probes),
+        now,
+    );
+    let check = |good: bool, now: Instant| {
+        let due = balancer.probes_due(now);
+        assert_eq!(due.len(), 3);
+        assert!(
+            balancer.probes_due(now).is_empty(),
+            "each check is given once"
+        );
+        for probe in due {
+            balancer.probe_result(&probe.id, good || probe.id != "e1", now);
+        }
+    };
+    let e1_ready = |now| balancer.stats(now).endpoints[1].ready;
+    for expected in [true, true, false] {
+        check(false, now);
+        assert_eq!(e1_ready(now), expected);
+        assert_eq!(balancer.next_deadline(), Some(now + SECOND));
+        now += SECOND;
+    }
+    for expected in [false, true] {
+        check(true, now);
+        assert_eq!(e1_ready(now), expected);
+        now += SECOND;
+    }
+}
+
+#[test]
+fn a_good_check_ends_a_rest() {
+    let now = t0();
+    let config = Config::default()
+        .with_probes(ProbeConfig::default())
+        .with_ejection(EjectionConfig::default().with_failures(1));
+    let balancer = three(RoundRobin::new(), config, now);
+    let lease = balancer.pick(now).unwrap();
+    let id = lease.id().to_owned();
+    lease.report(Outcome::Failure, now);
+    assert!(balancer.stats(now).endpoints.iter().any(|e| e.ejected));
+    for probe in balancer.probes_due(now) {
+        balancer.probe_result(&probe.id, true, now);
+    }
+    let stats = balancer.stats(now);
+    assert!(stats.endpoints.iter().all(|e| e.ready), "{id}: {stats:?}");
+}
+
+#[test]
+fn a_draining_endpoint_finishes_what_it_has() {
+    let now = t0();
+    let balancer = three(RoundRobin::new(), Config::default(), now);
+    let lease = balancer.pick(now).unwrap();
+    balancer.set_endpoints(
+        (0..3).map(|n| Endpoint::new(format!("e{n}"), n).with_draining(n == 0)),
+        now,
+    );
+    for _ in 0..10 {
+        assert_ne!(balancer.pick(now).unwrap().id(), "e0");
+    }
+    assert_eq!(balancer.stats(now).endpoints[0].in_flight, 1);
+    lease.report(Outcome::Success, now + MS);
+    assert_eq!(balancer.stats(now).endpoints[0].in_flight, 0);
+}
+
+#[test]
+fn what_was_learned_stays_when_the_list_is_given_anew() {
+    let now = t0();
+    let balancer = three(RoundRobin::new(), Config::default(), now);
+    for _ in 0..3 {
+        balancer
+            .pick(now)
+            .unwrap()
+            .report(Outcome::Success, now + 500 * MS);
+    }
+    balancer.set_endpoints(
+        (0..4).map(|n| Endpoint::new(format!("e{n}"), n)),
+        now + 500 * MS,
+    );
+    let stats = balancer.stats(now + 500 * MS);
+    assert_eq!(stats.endpoints[0].picked, 1);
+    // The newcomer is expected to be like its peers, not better: no herd.
+    let newcomer = stats.endpoints[3].latency.as_millis();
+    assert!((490..=510).contains(&newcomer), "{newcomer}");
+}
+
+#[test]
+fn a_dropped_lease_is_no_sample() {
+    let now = t0();
+    let balancer = three(RoundRobin::new(), Config::default(), now);
+    let before = balancer.stats(now).endpoints[0].latency;
+    drop(balancer.pick(now).unwrap());
+    let stats = balancer.stats(now);
+    assert_eq!(stats.endpoints[0].latency, before);
+    assert_eq!((stats.cancelled, stats.in_flight), (1, 0));
+}
+
+#[test]
+fn retries_are_a_fifth_of_requests_with_a_floor() {
+    let mut now = t0();
+    let budget = RetryBudget::new(0.2, 0);
+    for _ in 0..100 {
+        budget.deposit(now);
+    }
+    let allowed = (0..100).filter(|_| budget.withdraw(now)).count();
+    assert!((19..=20).contains(&allowed), "{allowed}");
+    let floor = RetryBudget::new(0.0, 10);
+    let mut allowed = 0;
+    for _ in 0..100 {
+        now += 100 * MS;
+        allowed += u32::from(floor.withdraw(now)) + u32::from(floor.withdraw(now));
+    }
+    // Ten seconds at ten a second, and the second's worth that it starts with.
+    assert!((100..=111).contains(&allowed), "{allowed}");
+    let stats = floor.stats();
+    assert_eq!(stats.allowed + stats.refused, 200);
+}
+
+#[test]
+fn a_quiet_hour_saves_up_no_storm() {
+    let now = t0();
+    let budget = RetryBudget::new(0.2, 10);
+    assert!(budget.withdraw(now));
+    let later = now + Duration::from_secs(3_600);
+    let allowed = (0..10_000).filter(|_| budget.withdraw(later)).count();
+    assert_eq!(allowed, 100);
+}

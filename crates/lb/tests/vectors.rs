@@ -1,0 +1,139 @@
+//! Facts that other people's software computed; see `vectors/README.md`.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use stackbeam_lb::{
+    Balancer, Config, Endpoint, Estimate, InFlight, Outcome, SlowStart, SmoothWeighted, TwoChoices,
+};
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests count from the clock's present"
+)]
+fn t0() -> Instant {
+    Instant::now()
+}
+
+fn cases(text: &str) -> Vec<Value> {
+    let file: Value = serde_json::from_str(text).unwrap();
+    file["cases"].as_array().unwrap().clone()
+}
+
+#[test]
+fn smooth_weighted_round_robin_picks_in_nginx_order() {
+    let mut checked = 0;
+    for case in cases(include_str!("vectors/smooth_wrr.json")) {
+        let id = case["id"].as_str().unwrap();
+        let balancer = Balancer::new(SmoothWeighted::new(), Config::default());
+        let weights = case["weights"].as_array().unwrap();
+        balancer.set_endpoints(
+            weights.iter().enumerate().map(|(index, weight)| {
+                let name = char::from(b'a' + u8::try_from(index).unwrap());
+                let weight = u32::try_from(weight.as_u64().unwrap()).unwrap();
+                Endpoint::new(name.to_string(), ()).with_weight(weight)
+            }),
+            t0(),
+        );
+        let picks = case["picks"].as_str().unwrap();
+        let got: String = picks
+            .chars()
+            .map(|_| balancer.pick(t0()).unwrap().id().to_owned())
+            .collect();
+        assert_eq!(got, picks, "{id}");
+        checked += 1;
+    }
+    assert_eq!(checked, 27);
+}
+
+#[test]
+fn peak_ewma_follows_the_published_rule() {
+    let mut samples_checked = 0;
+    for case in cases(include_str!("vectors/peak_ewma.json")) {
+        let tau = Duration::from_secs_f64(case["tau_s"].as_f64().unwrap());
+        let initial = Duration::from_secs_f64(case["initial_ms"].as_f64().unwrap() / 1e3);
+        let start = t0();
+        let mut estimate = Estimate::new(initial, start);
+        for sample in case["samples"].as_array().unwrap() {
+            let at = start + Duration::from_secs_f64(sample["t_s"].as_f64().unwrap());
+            let latency = Duration::from_secs_f64(sample["sample_ms"].as_f64().unwrap() / 1e3);
+            estimate.record(latency, tau, at);
+            let wanted = sample["estimate_ms"].as_f64().unwrap();
+            let got = estimate.seconds() * 1e3;
+            assert!(
+                (got - wanted).abs() < 1e-6,
+                "{}: {got} for {wanted}",
+                case["id"]
+            );
+            samples_checked += 1;
+        }
+    }
+    assert!(samples_checked > 100, "{samples_checked}");
+}
+
+#[test]
+fn slow_start_follows_the_documented_formula() {
+    let mut points_checked = 0;
+    for case in cases(include_str!("vectors/slow_start.json")) {
+        let Some(points) = case["points"].as_array() else {
+            continue;
+        };
+        let slow_start =
+            SlowStart::over(Duration::from_secs_f64(case["window_s"].as_f64().unwrap()))
+                .with_aggression(case["aggression"].as_f64().unwrap())
+                .with_floor(case["min_weight_pct"].as_f64().unwrap() / 100.0);
+        for point in points {
+            let age = Duration::from_secs_f64(point["age_s"].as_f64().unwrap());
+            let wanted = point["factor"].as_f64().unwrap();
+            let got = slow_start.factor(age);
+            assert!(
+                (got - wanted).abs() < 1e-4,
+                "{}: {got} for {wanted}",
+                case["id"]
+            );
+            points_checked += 1;
+        }
+    }
+    assert!(points_checked > 20, "{points_checked}");
+}
+
+#[test]
+fn two_choices_keep_the_fullest_bin_as_low_as_measured() {
+    let mut checked = 0;
+    for case in cases(include_str!("vectors/p2c_max_load.json")) {
+        if case["choices"].as_u64() != Some(2) {
+            continue;
+        }
+        let bins = usize::try_from(case["bins"].as_u64().unwrap()).unwrap();
+        let balls = case["balls"].as_u64().unwrap();
+        let trials = 50_u32;
+        let mut sum = 0.0;
+        for trial in 0..trials {
+            let balancer = Balancer::new(
+                TwoChoices::new(InFlight, u64::from(trial) * 7919),
+                Config::default(),
+            );
+            balancer.set_endpoints(
+                (0..bins).map(|bin| Endpoint::new(bin.to_string(), ())),
+                t0(),
+            );
+            let leases: Vec<_> = (0..balls).map(|_| balancer.pick(t0()).unwrap()).collect();
+            let stats = balancer.stats(t0());
+            let fullest = stats.endpoints.iter().map(|e| e.in_flight).max().unwrap();
+            sum += f64::from(fullest);
+            for lease in leases {
+                lease.report(Outcome::Success, t0());
+            }
+        }
+        let mean = sum / f64::from(trials);
+        let wanted = case["mean_max_load"].as_f64().unwrap();
+        let tolerance = case["tolerance"].as_f64().unwrap();
+        assert!(
+            (mean - wanted).abs() <= tolerance,
+            "{}: {mean} for {wanted}",
+            case["id"]
+        );
+        checked += 1;
+    }
+    assert!(checked >= 2);
+}
