@@ -1,1 +1,80 @@
-//! Who is asking: stateless tokens, key rotation, revocation and shared session state.
+//! Who is asking: stateless tokens that any server can check, and end.
+//!
+//! ```
+//! use std::time::Duration;
+//! use stackbeam_session::{Key, KeyRing, MemoryRevocations, Policy, Sessions, Timestamp, VerifyError};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let policy = Policy::aal2();
+//! let key = Key::generate()?;
+//! let revocations = MemoryRevocations::new(&key, policy.absolute())?;
+//! let ring = KeyRing::new(key, policy.absolute())?;
+//! let sessions = Sessions::<(), _>::new(ring, "login", "example.org", policy, revocations)?;
+//!
+//! let now = Timestamp::now();
+//! let token = sessions.issue("user-42", (), now)?;
+//! assert_eq!(sessions.verify(&token, now)?.claims.subject, "user-42");
+//!
+//! // Log the user out everywhere. `message` goes to the other servers over any bus.
+//! let message = sessions.revocations().revoke_subject("user-42", now)?;
+//! assert_eq!(sessions.verify(&token, now).err(), Some(VerifyError::Revoked));
+//! # drop(message);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # When to use something else
+//!
+//! To check tokens that another party issues as JWT, use `jsonwebtoken`. For server-side sessions
+//! behind an id, with ready stores, use `tower-sessions`.
+//!
+//! # Concepts
+//!
+//! - A **token** is PASETO `v4.local`: encrypted and authenticated, one text for one token, no choice
+//!   of algorithms. Its footer names the key. Purpose and audience are authenticated without being sent.
+//! - The [`KeyRing`] holds pending, active, retired and revoked keys; it changes without a lock for readers.
+//! - The [`Policy`] bounds a session by idle time and absolute lifetime; there is no unlimited value.
+//! - [`Revocations`] end a session, a subject's sessions, or all, at once.
+//! - `SessionLayer` and `Authenticated` (features `tower`, `axum`) bring it to a web server, from
+//!   `Authorization: <scheme> <token>` or a `__Host-` cookie.
+//!
+//! # Costs
+//!
+//! Issuing reads 48 random bytes from the system; verifying takes no lock but a read lock of
+//! [`MemoryRevocations`], and allocates the decoded token and its claims. Revocations are bounded by
+//! [`REVOCATIONS_MAX`] entries and forgotten after the absolute lifetime.
+//!
+//! # Features
+//!
+//! `tower`: the layer over `http` requests. `axum`: extractors for axum 0.8.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod claims;
+mod key;
+mod paseto;
+mod revocation;
+mod ring;
+mod sessions;
+mod time;
+#[cfg(feature = "tower")]
+mod web;
+
+pub use claims::{Claims, SessionId};
+pub use key::{Key, KeyError, KeyId};
+pub use revocation::{
+    Applied, FeedError, MemoryRevocations, NoRevocations, REVOCATIONS_MAX, RevocationQuery,
+    Revocations, SENDERS_MAX,
+};
+pub use ring::{KEYS_MAX, KeyRing, KeyState, RingError};
+pub use sessions::{
+    ConfigError, IssueError, LEEWAY_MAX, Policy, Sessions, TOKEN_BYTES_MAX, Verified, VerifyError,
+};
+pub use time::Timestamp;
+#[cfg(feature = "axum")]
+pub use web::{Authenticated, Rejected};
+#[cfg(feature = "tower")]
+pub use web::{Refusal, SessionFuture, SessionLayer, SessionService};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
