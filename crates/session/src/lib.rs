@@ -35,6 +35,8 @@
 //! - The [`KeyRing`] holds pending, active, retired and revoked keys; it changes without a lock for readers.
 //! - The [`Policy`] bounds a session by idle time and absolute lifetime; there is no unlimited value.
 //! - [`Revocations`] end a session, a subject's sessions, or all, at once.
+//! - A [`Store`] keeps state that does not fit a token. Only `create` makes a record, so a request in
+//!   flight cannot bring a deleted session back. [`MemoryStore`] is the one implementation here.
 //! - `SessionLayer` and `Authenticated` (features `tower`, `axum`) bring it to a web server, from
 //!   `Authorization: <scheme> <token>` or a `__Host-` cookie.
 //!
@@ -55,6 +57,7 @@ mod paseto;
 mod revocation;
 mod ring;
 mod sessions;
+mod store;
 mod time;
 #[cfg(feature = "tower")]
 mod web;
@@ -69,6 +72,7 @@ pub use ring::{KEYS_MAX, KeyRing, KeyState, RingError};
 pub use sessions::{
     ConfigError, IssueError, LEEWAY_MAX, Policy, Sessions, TOKEN_BYTES_MAX, Verified, VerifyError,
 };
+pub use store::{MemoryStore, RECORDS_MAX, Record, Store, StoreError, StoreKey};
 pub use time::Timestamp;
 #[cfg(feature = "axum")]
 pub use web::{Authenticated, Rejected};

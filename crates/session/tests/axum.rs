@@ -33,7 +33,7 @@ fn router(layer: SessionLayer<u8, NoRevocations>) -> Router {
         .route(
             "/maybe",
             get(async |who: Option<Authenticated<u8>>| {
-                who.map_or("nobody".to_owned(), |who| who.subject.clone())
+                who.map_or_else(|| "nobody".to_owned(), |who| who.subject.clone())
             }),
         )
         .layer(layer)
