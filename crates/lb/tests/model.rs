@@ -1,4 +1,5 @@
 //! A naive twin: random picks, reports, changes and checks, compared after every step.
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
