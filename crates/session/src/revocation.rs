@@ -22,6 +22,11 @@ pub trait Revocations: Send + Sync + 'static {
     fn is_revoked(&self, token: &RevocationQuery<'_>, now: Timestamp) -> bool;
     /// The generation that a login of `subject` gets.
     fn generation(&self, subject: &str, now: Timestamp) -> u64;
+    /// For how long a revocation is remembered at least; `None` when forever.
+    /// [`Sessions::new`](crate::Sessions::new) refuses less than the absolute lifetime.
+    fn remembered(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Nothing is ever revoked: tokens end by time alone.
@@ -44,6 +49,9 @@ impl<R: Revocations> Revocations for std::sync::Arc<R> {
     }
     fn generation(&self, subject: &str, now: Timestamp) -> u64 {
         (**self).generation(subject, now)
+    }
+    fn remembered(&self) -> Option<Duration> {
+        (**self).remembered()
     }
 }
 
@@ -127,7 +135,8 @@ struct Table {
 /// Revocations in memory, bounded, with a numbered feed that any bus can carry to other servers.
 ///
 /// Sessions and subjects are kept and sent as keyed 64-bit hashes. An entry is forgotten when no
-/// token that it could hit can be good any more: one absolute lifetime after the revocation.
+/// token that it could hit can be good any more: one absolute lifetime and twice ten minutes, for
+/// clocks that differ, after the revocation.
 ///
 /// To share: send the bytes that `revoke_*` return to all servers, hand what arrives to
 /// [`apply`](Self::apply), send [`beat`](Self::beat) every few seconds so that a lost last message
@@ -275,7 +284,7 @@ impl MemoryRevocations {
         for ((kind, hash), held) in table
             .entries
             .iter()
-            .filter(|(_, held)| held.forget_at > now)
+            .filter(|(_, held)| held.forget_at.after(SKEW) > now)
         {
             body.push(*kind);
             for number in [*hash, held.generation, held.forget_at.as_secs()] {
@@ -392,7 +401,9 @@ impl MemoryRevocations {
             SESSION | SUBJECT => {
                 if table.entries.len() >= self.capacity && table.swept != now {
                     table.swept = now;
-                    table.entries.retain(|_, held| held.forget_at > now);
+                    table
+                        .entries
+                        .retain(|_, held| held.forget_at.after(SKEW) > now);
                 }
                 let full = table.entries.len() >= self.capacity;
                 match table.entries.get_mut(&(kind, hash)) {
@@ -475,15 +486,18 @@ impl MemoryRevocations {
 }
 
 impl Revocations for MemoryRevocations {
-    fn is_revoked(&self, token: &RevocationQuery<'_>, _now: Timestamp) -> bool {
+    fn is_revoked(&self, token: &RevocationQuery<'_>, now: Timestamp) -> bool {
         let session = (SESSION, self.hash(SESSION, &token.session.0));
         let subject = (SUBJECT, self.hash(SUBJECT, token.subject.as_bytes()));
         let table = self.table.read();
+        // An entry stops counting before it is forgotten, so that a login on a server that has
+        // forgotten it already, or never knew it, holds on one whose clock is behind.
+        let counts = |held: &&Held| held.forget_at > now;
+        let (session, subject) = (table.entries.get(&session), table.entries.get(&subject));
         token.authenticated_at < table.not_before
-            || table.entries.contains_key(&session)
-            || table
-                .entries
-                .get(&subject)
+            || session.filter(counts).is_some()
+            || subject
+                .filter(counts)
                 .is_some_and(|held| token.generation < held.generation)
     }
 
@@ -494,6 +508,10 @@ impl Revocations for MemoryRevocations {
             .entries
             .get(&subject)
             .map_or(0, |held| held.generation)
+    }
+
+    fn remembered(&self) -> Option<Duration> {
+        Some(self.lifetime.saturating_sub(SKEW))
     }
 }
 

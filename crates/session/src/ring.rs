@@ -96,21 +96,24 @@ impl KeyRing {
     /// Adds a key that starts signing at `activates`; the one before it retires then.
     ///
     /// Every server needs the key before any signs with it, so give `activates` a propagation delay:
-    /// ten minutes for a pushed key, days for a polled file. Keys past their grace are dropped.
+    /// ten minutes for a pushed key, days for a polled file. A time in the past means `now`. Keys past
+    /// their grace are dropped.
     ///
     /// # Errors
     /// When the key fails its self-test, is there already, or the ring is full.
     pub fn add(&self, key: Key, activates: Timestamp, now: Timestamp) -> Result<KeyId, RingError> {
         check(&key)?;
         let id = key.id();
+        // In the past, the key before would have retired in the past and lose its grace.
+        let activates = activates.max(now);
         let _change = self.0.change.lock();
         let mut table = Vec::clone(&self.0.table.load());
         if table.iter().any(|entry| entry.id == id) {
             return Err(RingError::Duplicate);
         }
-        table.retain(|entry| {
-            entry.revoked || self.state_in(&table_signer(&[], now), entry, now) != KeyState::Expired
-        });
+        // Revoked keys too: past its grace, a key that is unknown is refused just as well.
+        let grace = self.0.grace;
+        table.retain(|entry| entry.retires.is_none_or(|at| now < at.after(grace)));
         if table.len() >= KEYS_MAX {
             return Err(RingError::Full);
         }
@@ -127,7 +130,8 @@ impl KeyRing {
         Ok(id)
     }
 
-    /// Ends a key at once: no token under it verifies any more, and it is never signed with.
+    /// Ends a key at once: no token under it verifies any more, and it is never signed with. The newest
+    /// key that is left and not revoked signs, also one that had retired; [`add`](Self::add) a new key first.
     ///
     /// # Errors
     /// [`RingError::Unknown`] when the ring has no such key.
@@ -231,13 +235,15 @@ fn table_signer(table: &[Entry], now: Timestamp) -> Option<KeyId> {
         .map(|entry| entry.id)
 }
 
-/// Each key retires when the next unrevoked one activates.
+/// Each key retires when the next one activates that is not revoked; for a revoked key, which signs
+/// nothing any more, the next of any kind.
 fn mend(table: &mut [Entry]) {
-    let mut next = None;
+    let (mut next_good, mut next) = (None, None);
     for entry in table.iter_mut().rev() {
-        entry.retires = next;
+        entry.retires = if entry.revoked { next } else { next_good };
+        next = Some(entry.activates);
         if !entry.revoked {
-            next = Some(entry.activates);
+            next_good = next;
         }
     }
 }

@@ -100,6 +100,16 @@ pub enum ConfigError {
         /// The absolute lifetime.
         absolute: Duration,
     },
+    /// Revocations would be forgotten while the sessions that they ended could still verify.
+    #[error(
+        "revocations are remembered for {remembered:?}, but sessions live {absolute:?}: ended ones would come back"
+    )]
+    RevocationsTooShort {
+        /// For how long a revocation is remembered.
+        remembered: Duration,
+        /// The absolute lifetime.
+        absolute: Duration,
+    },
 }
 
 /// Why no token could be issued.
@@ -210,7 +220,8 @@ impl<T, R: Revocations> Sessions<T, R> {
     /// cookie, use the cookie's name as the purpose.
     ///
     /// # Errors
-    /// [`ConfigError::GraceTooShort`] when rotating the keys of `ring` would log users out.
+    /// [`ConfigError::GraceTooShort`] when rotating the keys of `ring` would log users out,
+    /// [`ConfigError::RevocationsTooShort`] when ended sessions would come back.
     pub fn new(
         ring: KeyRing,
         purpose: &str,
@@ -221,6 +232,12 @@ impl<T, R: Revocations> Sessions<T, R> {
         let (grace, absolute) = (ring.grace(), policy.absolute);
         if grace < absolute {
             return Err(ConfigError::GraceTooShort { grace, absolute });
+        }
+        if let Some(remembered) = revocations.remembered().filter(|time| *time < absolute) {
+            return Err(ConfigError::RevocationsTooShort {
+                remembered,
+                absolute,
+            });
         }
         let mut implicit = Vec::new();
         for piece in ["stackbeam-session 1", purpose, audience] {

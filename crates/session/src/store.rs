@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -86,7 +87,8 @@ pub enum StoreError {
 /// State of sessions, shared by all servers.
 ///
 /// An implementation must keep true, under any concurrency: only [`create`](Self::create) makes a
-/// record; an update happens only on the version it names; an expired record is as good as deleted.
+/// record; an update happens only on the version it names, and
+/// a record made anew never has a version of the one before it; an expired record is as good as deleted.
 /// [`MemoryStore`] is the model.
 ///
 /// # Cancel safety
@@ -136,6 +138,9 @@ pub const RECORDS_MAX: usize = 100_000;
 /// A [`Store`] in the memory of one process: for tests, and for a service of one server.
 pub struct MemoryStore {
     records: Mutex<HashMap<StoreKey, Record>>,
+    /// The last version given. One count for all records, so that a record made anew shares no version
+    /// with the one before it.
+    versions: AtomicU64,
     capacity: usize,
 }
 
@@ -145,8 +150,13 @@ impl MemoryStore {
     pub fn new(capacity: usize) -> Self {
         Self {
             records: Mutex::default(),
+            versions: AtomicU64::new(0),
             capacity,
         }
+    }
+
+    fn next_version(&self) -> u64 {
+        self.versions.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn with<R>(
@@ -197,15 +207,16 @@ impl Store for MemoryStore {
         if records.len() >= self.capacity {
             return Err(StoreError::Full(self.capacity));
         }
+        let version = self.next_version();
         records.insert(
             key,
             Record {
                 data,
-                version: 1,
+                version,
                 expires_at,
             },
         );
-        Ok(1)
+        Ok(version)
     }
 
     async fn load(&self, key: StoreKey, now: Timestamp) -> Result<Record, StoreError> {
@@ -226,7 +237,7 @@ impl Store for MemoryStore {
                 });
             }
             record.data = data;
-            record.version += 1;
+            record.version = self.next_version();
             Ok(record.version)
         })
     }

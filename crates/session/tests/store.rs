@@ -115,3 +115,14 @@ async fn ten_thousand_parallel_updates_lose_none() {
     let data = store.load(name, NOW).await.unwrap().data;
     assert_eq!(u64::from_le_bytes(data.try_into().unwrap()), 10_000);
 }
+
+#[tokio::test]
+async fn a_record_made_anew_does_not_take_the_update_of_the_one_before() {
+    let (store, name) = (MemoryStore::default(), name());
+    let old = store.create(name, b"old".to_vec(), END, NOW).await.unwrap();
+    store.delete(name, NOW).await.unwrap();
+    store.create(name, b"new".to_vec(), END, NOW).await.unwrap();
+    let late = store.update(name, old, b"late".to_vec(), NOW).await;
+    assert!(matches!(late, Err(StoreError::Conflict { .. })));
+    assert_eq!(store.load(name, NOW).await.unwrap().data, b"new");
+}

@@ -166,9 +166,74 @@ fn a_key_past_its_grace_verifies_nothing_and_leaves_the_ring() {
 }
 
 #[test]
+fn an_activation_in_the_past_does_not_cut_the_grace_of_the_key_before() {
+    let ring = ring();
+    let sessions = sessions(&ring);
+    let old = sessions.issue("7", 9, NOW).unwrap();
+    ring.add(Key::generate().unwrap(), Timestamp::from_secs(0), NOW)
+        .unwrap();
+    assert!(sessions.verify(&old, NOW).is_ok());
+}
+
+#[test]
+fn revoked_keys_leave_the_ring_when_their_grace_has_passed() {
+    let ring = ring();
+    let mut now = NOW;
+    for _ in 0..100 {
+        let id = ring.add(Key::generate().unwrap(), now, now).unwrap();
+        now = now.after(DAY);
+        ring.revoke(id).unwrap();
+    }
+    assert!(ring.states(now).len() < 5);
+}
+
+#[test]
+fn a_login_where_a_revocation_is_forgotten_holds_where_it_is_not_yet() {
+    let key = Key::generate().unwrap();
+    let ((a, revoke_a), (b, revoke_b)) = (server(&key), server(&key));
+    let message = revoke_a.revoke_subject("7", NOW).unwrap();
+    revoke_b.apply(&message, NOW).unwrap();
+    // A new server that has never heard of it, and one that still holds the entry.
+    let (fresh, _) = server(&key);
+    let later = NOW.after(DAY + secs(1300));
+    let token = fresh.issue("7", 0, later).unwrap();
+    assert!(a.verify(&token, later).is_ok());
+    assert!(b.verify(&token, later).is_ok());
+    // While the entry may count anywhere, a snapshot still carries it.
+    let (newcomer, revoke) = server(&key);
+    let soon = NOW.after(DAY + secs(700));
+    revoke.load(&revoke_a.snapshot(soon), soon).unwrap();
+    let token = newcomer.issue("7", 0, soon).unwrap();
+    assert!(
+        b.verify(&token, soon.before(secs(300))).is_err(),
+        "its clock is beyond the leeway"
+    );
+    assert!(b.verify(&token, soon.before(secs(30))).is_ok());
+}
+
+#[test]
 fn a_grace_shorter_than_a_session_is_refused_when_built() {
     let ring = KeyRing::new(Key::generate().unwrap(), HOUR).unwrap();
     assert!(Sessions::<u8>::new(ring, "login", "", Policy::new(HOUR, DAY), NoRevocations).is_err());
+}
+
+#[test]
+fn revocations_that_forget_before_a_session_ends_are_refused_when_built() {
+    let key = Key::generate().unwrap();
+    let build = |remembered| {
+        let revocations = MemoryRevocations::new(&key, remembered).unwrap();
+        let policy = Policy::new(HOUR, DAY);
+        Sessions::<u8, _>::new(
+            ring(),
+            "login",
+            "",
+            policy,
+            std::sync::Arc::new(revocations),
+        )
+        .is_ok()
+    };
+    assert!(build(DAY));
+    assert!(!build(DAY - secs(1)));
 }
 
 #[test]
@@ -292,7 +357,7 @@ fn the_bound_on_revocations_refuses_and_time_makes_room() {
         "known entries need no room"
     );
     assert!(revoke.revoke_all(NOW, NOW).is_ok());
-    let later = NOW.after(DAY + secs(601));
+    let later = NOW.after(DAY + secs(1201));
     revoke.revoke_subject("3", later).unwrap();
     assert_eq!(revoke.len(), 1);
 }
