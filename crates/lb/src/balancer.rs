@@ -23,6 +23,7 @@ pub struct Config {
     slow_start: SlowStart,
     ejection: EjectionConfig,
     probes: Option<ProbeConfig>,
+    panic: bool,
 }
 
 impl Default for Config {
@@ -34,6 +35,7 @@ impl Default for Config {
             slow_start: SlowStart::default(),
             ejection: EjectionConfig::default(),
             probes: None,
+            panic: false,
         }
     }
 }
@@ -73,6 +75,15 @@ impl Config {
     #[must_use]
     pub fn with_ejection(mut self, ejection: EjectionConfig) -> Self {
         self.ejection = ejection;
+        self
+    }
+
+    /// Sets whether all listed endpoints are picked from, health ignored, when none is healthy: an
+    /// attempt that may fail instead of a refusal that is sure, and the first answer of one that came
+    /// back is not missed. Defaults to off.
+    #[must_use]
+    pub fn with_panic(mut self, panic: bool) -> Self {
+        self.panic = panic;
         self
     }
 
@@ -474,11 +485,18 @@ impl<T> Endpoint<T> {
 impl<T, S> Inner<T, S> {
     fn rebuild(&self, change: &mut u64, all: Vec<Arc<Slot<T>>>) {
         *change += 1;
-        let ready: Vec<_> = all
+        let mut ready: Vec<_> = all
             .iter()
             .filter(|slot| slot.endpoint.is_listed_ready() && slot.shared.health.lock().is_ready())
             .cloned()
             .collect();
+        if ready.is_empty() && self.config.panic {
+            ready = all
+                .iter()
+                .filter(|slot| slot.endpoint.is_listed_ready())
+                .cloned()
+                .collect();
+        }
         let equal = ready
             .windows(2)
             .all(|pair| pair[0].endpoint.weight == pair[1].endpoint.weight);

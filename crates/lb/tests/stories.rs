@@ -333,3 +333,27 @@ fn a_quiet_hour_saves_up_no_storm() {
     let allowed = (0..10_000).filter(|_| budget.withdraw(later)).count();
     assert_eq!(allowed, 100);
 }
+
+#[test]
+fn with_panic_on_all_are_tried_when_none_is_healthy_and_a_draining_one_never() {
+    let now = t0();
+    let config = Config::default()
+        .with_probes(stackbeam_lb::ProbeConfig::default().with_thresholds(1, 1))
+        .with_panic(true);
+    let balancer = Balancer::new(RoundRobin::new(), config);
+    balancer.set_endpoints(
+        [
+            Endpoint::new("a", ()),
+            Endpoint::new("b", ()),
+            Endpoint::new("c", ()).with_draining(true),
+        ],
+        now,
+    );
+    for due in balancer.probes_due(now) {
+        balancer.probe_result(&due.id, false, now);
+    }
+    let picked: std::collections::BTreeSet<String> = (0..6)
+        .map(|_| balancer.pick(now).unwrap().id().to_owned())
+        .collect();
+    assert_eq!(picked.into_iter().collect::<Vec<_>>(), ["a", "b"]);
+}

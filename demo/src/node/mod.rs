@@ -5,6 +5,7 @@
 //! orphaned. Reports go to stdout as [`FromNode`] lines, logs to stderr.
 
 pub(crate) mod config;
+mod edge;
 pub(crate) mod peer;
 
 use std::io::{self, BufRead, Write};
@@ -240,13 +241,11 @@ pub(crate) fn main() -> Result<(), NodeError> {
 
 async fn run(context: NodeContext) -> Result<(), NodeError> {
     match context.config.role {
-        role @ (Role::Edge
-        | Role::Web
-        | Role::Store
-        | Role::Coord
-        | Role::Queue
-        | Role::Worker
-        | Role::Load) => Err(NodeError::Role(format!("no {} yet", role.name()))),
+        Role::Edge => edge::run(context).await,
+        role
+        @ (Role::Web | Role::Store | Role::Coord | Role::Queue | Role::Worker | Role::Load) => {
+            Err(NodeError::Role(format!("no {} yet", role.name())))
+        }
     }
 }
 
