@@ -12,12 +12,14 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Looks in `PATH`, in the system's folders for servers, and among Debian's Postgres versions.
+    /// Looks among Debian's Postgres versions, in `PATH`, and in the system's folders for servers.
     pub(crate) fn find(self) -> Result<PathBuf, Error> {
         let path = env::var_os("PATH").unwrap_or_default();
-        env::split_paths(&path)
+        // Debian's Postgres first, so that all its programs are of one version.
+        postgres_folders()
+            .into_iter()
+            .chain(env::split_paths(&path))
             .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
-            .chain(postgres_folders())
             .map(|folder| folder.join(self.name))
             .find(|file| file.is_file())
             .ok_or(Error::Absent {

@@ -63,9 +63,9 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
         .flatten()
         .flatten()
         .map(|version| version.path().join("bin"));
-    env::split_paths(&path)
+    postgres
+        .chain(env::split_paths(&path))
         .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
-        .chain(postgres)
         .map(|folder| folder.join(program))
         .find(|file: &PathBuf| Path::is_file(file))
 }
