@@ -1,1 +1,79 @@
 //! What to keep in memory: eviction caches with expiry, weights and read-through.
+//!
+//! ```
+//! use stackbeam_lru_cache::{Cache, Lru};
+//!
+//! let mut cache: Cache<String, u32, Lru> = Cache::new(2);
+//! cache.insert("a".to_owned(), 1);
+//! cache.insert("b".to_owned(), 2);
+//! assert_eq!(cache.get("a"), Some(&1));
+//! cache.insert("c".to_owned(), 3);
+//! assert_eq!(cache.get("b"), None, "the least recently used one has made room");
+//! ```
+//!
+//! Shared between threads, loaded once however many ask:
+//!
+//! ```
+//! # #[cfg(feature = "std")] {
+//! use stackbeam_lru_cache::{Lru, load::ReadThrough, sync};
+//!
+//! let cache: sync::Cache<u64, String, Lru> = sync::Cache::new(10_000);
+//! let users: ReadThrough<u64, String, std::io::Error, Lru> = ReadThrough::new(cache);
+//! let user = users.get_or_load_blocking(&7, || Ok("from the database".to_owned()))?;
+//! assert_eq!(user, "from the database");
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # When to use something else
+//!
+//! A map that never has to forget is a `HashMap`. A cache that must survive the process, or that many
+//! machines share, is memcached or Redis. Tried-out alternatives in this field: `moka` (many features),
+//! `quick_cache` (throughput), `foyer` (memory and disk).
+//!
+//! # Concepts
+//!
+//! * A [`Policy`] decides who leaves: [`Fifo`], [`Lru`], [`Lfu`] or [`Sieve`]; your own is five methods.
+//! * *Weight*: what an entry counts against the capacity, 1 unless a weigher says otherwise. The sum of
+//!   weights never exceeds the capacity, at no instant. An entry heavier than the whole cache is
+//!   refused and handed back.
+//! * *Expiry*: a time to live for all entries or for one. Expired entries are never returned; they
+//!   leave when they are looked at, by [`Cache::remove_expired`], or when room is needed.
+//! * [`Cache`] is for one owner (`&mut self`, no clock: time is an argument where it matters);
+//!   `sync::Cache` is the same engine in shards behind locks, with a clock.
+//! * A *lease* (`sync::Lease`) is taken before reading from the store; a fill under it is refused if
+//!   the key was written or invalidated meanwhile. So a value read before an invalidation can never be
+//!   stored after it.
+//! * *Read-through* (`load::ReadThrough`) loads what is missing, once for all who ask at the same time.
+//!
+//! # Costs
+//!
+//! All operations are O(1) but [`Lfu`]'s ageing (amortised O(1)) and the ones that say otherwise. An
+//! entry takes its key and value, 32 bytes of book-keeping, 8 to 12 bytes for the policy and about 5
+//! bytes for the hash table. A hit of `sync::Cache` takes one shard's lock and clones the value: put
+//! large values behind an `Arc`. The clock is read only for entries that can expire.
+//!
+//! # Features
+//!
+//! * `std` (default): `sync` and `load`. Without it the crate needs `alloc` alone.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+extern crate alloc;
+
+mod cache;
+mod engine;
+mod list;
+#[cfg(feature = "std")]
+pub mod load;
+mod policy;
+#[cfg(feature = "std")]
+pub mod sync;
+
+pub use cache::{Builder, Cache, TooHeavy};
+pub use engine::{Cause, Stats};
+pub use policy::{Fifo, Lfu, Lru, Policy, Sieve};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

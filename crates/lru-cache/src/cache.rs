@@ -1,0 +1,304 @@
+//! The cache for one owner: `&mut self`, no clock, no lock.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::hash::{BuildHasher, Hash};
+use core::time::Duration;
+
+use equivalent::Equivalent;
+use foldhash::fast::FixedState;
+
+use crate::engine::{Cause, Engine, Entry, Stats};
+use crate::policy::{Lru, Policy};
+
+/// An entry that is heavier than the whole cache, handed back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an entry of weight {weight} does not fit a cache of capacity {capacity}")]
+#[non_exhaustive]
+pub struct TooHeavy<K, V> {
+    /// The key that was to be inserted.
+    pub key: K,
+    /// The value that was to be inserted.
+    pub value: V,
+    /// Its weight.
+    pub weight: u64,
+    /// The capacity of the whole cache.
+    pub capacity: u64,
+}
+
+type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
+
+/// Settings of a [`Cache`].
+pub struct Builder<K, V, S = FixedState> {
+    capacity: u64,
+    ttl: Option<Duration>,
+    weigher: Option<Weigher<K, V>>,
+    hasher: S,
+}
+
+impl<K, V, S> fmt::Debug for Builder<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("capacity", &self.capacity)
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, V> Builder<K, V> {
+    /// A cache whose weights sum up to at most `capacity`. With 0 it keeps nothing.
+    #[must_use]
+    pub fn new(capacity: u64) -> Self {
+        Self {
+            capacity,
+            ttl: None,
+            weigher: None,
+            hasher: FixedState::default(),
+        }
+    }
+}
+
+impl<K, V, S> Builder<K, V, S> {
+    /// Sets how long entries live unless they say otherwise. Defaults to for ever.
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Sets what an entry counts against the capacity. It is asked once, at insertion; 0 counts
+    /// as 1, so that their number is bounded too. Defaults to 1 for each.
+    #[must_use]
+    pub fn with_weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// Sets the hasher. Defaults to foldhash with a fixed seed: fast, but with keys chosen by an
+    /// adversary give it one that is seeded at random.
+    #[must_use]
+    pub fn with_hasher<T>(self, hasher: T) -> Builder<K, V, T> {
+        Builder {
+            capacity: self.capacity,
+            ttl: self.ttl,
+            weigher: self.weigher,
+            hasher,
+        }
+    }
+
+    /// Builds the cache with policy `P`.
+    #[must_use]
+    pub fn build<P: Policy>(self) -> Cache<K, V, P, S>
+    where
+        K: Hash + Eq,
+        S: BuildHasher,
+    {
+        Cache {
+            engine: Engine::new(self.hasher),
+            capacity: self.capacity,
+            ttl: self.ttl,
+            weigher: self.weigher,
+            now: Duration::ZERO,
+        }
+    }
+}
+
+/// An eviction cache for one owner, with policy `P`.
+///
+/// It has no clock: [`Cache::advance`] tells it the time, as the time since a moment of the caller's
+/// choice. A cache without expiry never needs it.
+pub struct Cache<K, V, P = Lru, S = FixedState> {
+    engine: Engine<K, V, P, S>,
+    capacity: u64,
+    ttl: Option<Duration>,
+    weigher: Option<Weigher<K, V>>,
+    now: Duration,
+}
+
+impl<K, V, P, S> fmt::Debug for Cache<K, V, P, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K: Hash + Eq, V, P: Policy> Cache<K, V, P> {
+    /// A cache of at most `capacity` entries. With 0 it keeps nothing.
+    #[must_use]
+    pub fn new(capacity: u64) -> Self {
+        Builder::new(capacity).build()
+    }
+}
+
+impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
+    /// Sets the time: the time since a moment of the caller's choice. It never goes back; an earlier
+    /// one is ignored.
+    pub fn advance(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+    }
+
+    /// The value of a key, if it is there and its time is not over. Counts as a use.
+    pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<&V> {
+        self.get_mut(key).map(|value| &*value)
+    }
+
+    /// The value of a key, to be changed in place. Its weight stays what it was.
+    pub fn get_mut<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<&mut V> {
+        let hash = self.engine.hash(key);
+        self.engine.get(hash, key, self.now).0
+    }
+
+    /// The value of a key without counting as a use.
+    pub fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<&V> {
+        self.engine
+            .peek(self.engine.hash(key), key)
+            .filter(|entry| entry.expires > self.now)
+            .map(|entry| &entry.value)
+    }
+
+    /// Inserts an entry and returns the value that the key had. What has to make room is dropped. An
+    /// entry heavier than the whole cache is dropped too, and an older value of its key with it; use
+    /// [`Cache::try_insert`] to get it back.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let ttl = self.ttl;
+        self.place(key, value, ttl).ok().flatten()
+    }
+
+    /// Inserts an entry that lives for `ttl`, whatever the cache's own is.
+    pub fn insert_with_ttl(&mut self, key: K, value: V, ttl: Duration) -> Option<V> {
+        self.place(key, value, Some(ttl)).ok().flatten()
+    }
+
+    /// Inserts an entry and returns the value that the key had.
+    ///
+    /// # Errors
+    ///
+    /// [`TooHeavy`], with the entry, if it is heavier than the whole cache. An older value of the key
+    /// is removed all the same: it is not what the caller wants to find there.
+    pub fn try_insert(&mut self, key: K, value: V) -> Result<Option<V>, TooHeavy<K, V>> {
+        let ttl = self.ttl;
+        self.place(key, value, ttl)
+    }
+
+    fn place(
+        &mut self,
+        key: K,
+        value: V,
+        ttl: Option<Duration>,
+    ) -> Result<Option<V>, TooHeavy<K, V>> {
+        let weight = self
+            .weigher
+            .as_ref()
+            .map_or(1, |weigh| weigh(&key, &value).max(1));
+        let hash = self.engine.hash(&key);
+        let old = self.engine.remove(hash, &key, Cause::Replaced);
+        if weight > self.capacity {
+            self.engine.stats.refused += 1;
+            return Err(TooHeavy {
+                key,
+                value,
+                weight,
+                capacity: self.capacity,
+            });
+        }
+        while self.engine.stats.weight > self.capacity - weight {
+            if self.engine.evict(self.now).is_none() {
+                break;
+            }
+        }
+        self.engine.put(Entry {
+            key,
+            value,
+            hash,
+            weight,
+            expires: ttl.map_or(Duration::MAX, |ttl| self.now.saturating_add(ttl)),
+        });
+        Ok(old
+            .filter(|old| old.expires > self.now)
+            .map(|old| old.value))
+    }
+
+    /// Removes a key and returns its value, unless its time was over.
+    pub fn remove<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<V> {
+        let hash = self.engine.hash(key);
+        self.engine
+            .remove(hash, key, Cause::Removed)
+            .filter(|entry| entry.expires > self.now)
+            .map(|entry| entry.value)
+    }
+
+    /// Removes every entry whose time is over and returns how many there were. O(entries).
+    pub fn remove_expired(&mut self) -> usize {
+        let now = self.now;
+        self.engine
+            .remove_where(Cause::Expired, |entry| entry.expires <= now)
+            .len()
+    }
+
+    /// Removes the entries for which `keep` is false. O(entries).
+    pub fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
+        let gone = self
+            .engine
+            .remove_where(Cause::Removed, |entry| !keep(&entry.key, &entry.value));
+        drop(gone);
+    }
+
+    /// Removes everything.
+    pub fn clear(&mut self) {
+        self.retain(|_, _| false);
+    }
+
+    /// Sets another capacity. What no longer fits leaves now, in the policy's order, and is returned.
+    pub fn resize(&mut self, capacity: u64) -> Vec<(K, V)> {
+        self.capacity = capacity;
+        let mut gone = Vec::new();
+        while self.engine.stats.weight > capacity {
+            let Some((entry, _)) = self.engine.evict(self.now) else {
+                break;
+            };
+            gone.push((entry.key, entry.value));
+        }
+        gone
+    }
+
+    /// The entries whose time is not over, in no particular order, without counting as uses.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        let now = self.now;
+        self.engine
+            .entries()
+            .filter(move |entry| entry.expires > now)
+            .map(|entry| (&entry.key, &entry.value))
+    }
+
+    /// How many entries there are, some of which may have expired unnoticed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.engine.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sum of the weights; never above the capacity.
+    #[must_use]
+    pub const fn weight(&self) -> u64 {
+        self.engine.stats.weight
+    }
+
+    /// The capacity.
+    #[must_use]
+    pub const fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub const fn stats(&self) -> Stats {
+        self.engine.stats
+    }
+}
