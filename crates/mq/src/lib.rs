@@ -1,1 +1,87 @@
 //! A durable queue to embed: work handed over on disk and done later by workers.
+//!
+//! ```
+//! use stackbeam_mq::{Message, Queue};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path();
+//! let queue = Queue::open(dir)?;
+//! let photos = queue.topic("photos")?;
+//! // Acknowledged means on disk. Async code writes `photos.publish(..).await?`.
+//! photos.publish_blocking(Message::new("resize 17").dedup_id("17"))?;
+//!
+//! let workers = photos.group("workers")?;
+//! for lease in workers.take_blocking(10, None)? {
+//!     assert_eq!(lease.message().body().as_ref(), b"resize 17");
+//!     lease.ack_blocking()?; // or nack (with a delay), release, bury; a dropped lease comes back
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # When to use something else
+//!
+//! Take NATS `JetStream`, `RabbitMQ` or Kafka when several machines must share a queue or copies on several
+//! machines are needed: this crate keeps one copy, in one directory of one machine. Take a Postgres table with
+//! `SKIP LOCKED` when work must be enqueued in the transaction of your SQL data. Take a channel
+//! (`crossbeam-channel`, `tokio::sync::mpsc`) when work may die with the process.
+//!
+//! # Concepts
+//!
+//! A [`Queue`] owns a directory. A [`Topic`] takes messages; each consumer [`Group`] of the topic gets every
+//! message, and the consumers of one group compete. A take gives [`Lease`]s: the message is hidden from others
+//! until it is settled or the lease ends. A message that uses up its deliveries goes to a dead-letter topic with
+//! the reason ([`dead_header`]); [`Topic::redrive`] sends it back. Groups and topics are made on first use.
+//!
+//! Everything that changes the state is a record in one log, and takes effect when its frame is written. One
+//! committer thread writes what has come up meanwhile as one frame with one `fdatasync`, so many publishers share
+//! a sync and nobody waits for a timer. Frames carry checksums that bind them to file, position and generation.
+//!
+//! For fan-out (each process gets every message) use [`TopicOptions::fan_out`] and [`GroupOptions::broadcast`].
+//!
+//! # Costs
+//!
+//! A synced publish is one write and one `fdatasync`, shared by all who wait; it takes at least 4 KiB of log. A
+//! waiting message costs about 150 bytes of memory (index and ready set), its body stays on disk and in a 4 MiB
+//! cache of recent frames. Take and ack are O(log n) under one lock. An open replays at most two segments.
+//!
+//! # Features
+//!
+//! * `tokio`: [`worker`], a pool of handlers with heartbeat, retries and drain.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod error;
+mod group;
+mod log;
+mod message;
+mod options;
+mod queue;
+mod shell;
+mod state;
+mod stats;
+mod storage;
+mod traits;
+
+pub mod sim;
+#[cfg(feature = "tokio")]
+pub mod worker;
+
+pub use error::{OpenError, PublishError, SettleError, TakeError, TopicError};
+pub use group::{Group, Lease, Settle, Take};
+pub use log::recover::{Damage, Recovery};
+pub use message::{Message, MessageId, Receipt, dead_header};
+pub use options::{Durability, GroupOptions, Start, TopicOptions, WhenFull};
+pub use queue::{Options, Publish, PublishOne, Queue, Topic};
+pub use stats::{GroupStats, Stats, TopicStats};
+pub use storage::{DiskStorage, Storage, StorageFile};
+pub use traits::{Consumer, Delivery, Producer};
+
+/// Reasons, rejected ways and sources.
+#[doc = include_str!("../DESIGN.md")]
+pub mod design {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,6 @@
+//! The log: segments of frames on a [`Storage`](crate::Storage), written by one committer.
+
+pub(crate) mod format;
+pub(crate) mod reader;
+pub(crate) mod recover;
+pub(crate) mod writer;

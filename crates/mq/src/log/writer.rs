@@ -1,0 +1,374 @@
+//! The committer's half of the log: frames into segments, one sync each, and what to do when the disk refuses.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::format::{
+    BLOCK, FRAME_HEADER, FrameHeader, Pos, SEGMENT_HEADER, align, build_frame, segment_header,
+    segment_name,
+};
+use crate::state::Chunk;
+use crate::storage::{Storage, StorageFile, write_all};
+
+/// Unsynced frames kept in memory, so that they can be written elsewhere when a sync fails.
+const UNSYNCED_MAX: usize = 8 << 20;
+/// Recycled segments kept for reuse.
+const SPARES_MAX: usize = 2;
+
+#[derive(Debug)]
+struct Unsynced {
+    header: FrameHeader,
+    pos: Pos,
+    records: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Writer {
+    storage: Arc<dyn Storage>,
+    segment_size: u64,
+    epoch: u64,
+    segment: u64,
+    file: Arc<dyn StorageFile>,
+    offset: u64,
+    next_index: u64,
+    /// Frames below this index are on disk.
+    durable: u64,
+    unsynced: Vec<Unsynced>,
+    unsynced_bytes: usize,
+    /// The segment refused a write or a sync: nothing more goes there.
+    sealed: bool,
+    spares: Vec<String>,
+    prepared: Option<u64>,
+}
+
+/// What a commit did.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) pos: Pos,
+    pub(crate) synced: bool,
+    /// Unsynced frames that had to be written again: from, to.
+    pub(crate) moved: Vec<(Pos, Pos)>,
+    pub(crate) frame: Bytes,
+}
+
+impl Writer {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call site: recovery hands over all it found"
+    )]
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        segment_size: u64,
+        epoch: u64,
+        at: Option<(u64, u64)>,
+        last_segment: u64,
+        next_index: u64,
+        spares: Vec<String>,
+    ) -> io::Result<Self> {
+        let (segment, file, offset) = match at {
+            Some((segment, offset)) => (
+                segment,
+                storage.open(&segment_name(segment), false)?,
+                offset,
+            ),
+            None => {
+                let id = last_segment + 1;
+                (
+                    id,
+                    make_segment(&*storage, id, segment_size, None)?,
+                    SEGMENT_HEADER,
+                )
+            }
+        };
+        Ok(Self {
+            storage,
+            segment_size,
+            epoch,
+            segment,
+            file,
+            offset: align(offset, BLOCK),
+            next_index,
+            durable: next_index,
+            unsynced: Vec::new(),
+            unsynced_bytes: 0,
+            sealed: false,
+            spares,
+            prepared: None,
+        })
+    }
+
+    /// Where the next frame will go, and its index.
+    pub(crate) fn position(&self) -> (Pos, u64) {
+        (
+            Pos {
+                segment: self.segment,
+                offset: self.offset,
+            },
+            self.next_index,
+        )
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(crate) fn segment(&self) -> u64 {
+        self.segment
+    }
+
+    /// Largest body a frame may have.
+    pub(crate) fn body_max(segment_size: u64) -> usize {
+        let room = segment_size.saturating_sub(SEGMENT_HEADER) / 4;
+        usize::try_from(room)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(FRAME_HEADER)
+    }
+
+    /// Writes one chunk as a frame. After an error nothing is known of it, and it may be tried again.
+    pub(crate) fn commit(&mut self, chunk: &Chunk) -> io::Result<Committed> {
+        let header = FrameHeader {
+            epoch: self.epoch,
+            segment: 0,
+            index: self.next_index,
+            first_seq: chunk.first_seq,
+            time: chunk.time,
+            body_len: u32::try_from(chunk.buf.len())
+                .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,
+            records: u32::try_from(chunk.records.len()).unwrap_or(u32::MAX),
+            unsynced: 0,
+            padded: false,
+        };
+        let sync = chunk.sync || self.unsynced_bytes + chunk.buf.len() > UNSYNCED_MAX;
+        let mut moved = Vec::new();
+        if self.sealed {
+            self.rewrite(&mut moved)?;
+        }
+        let first = self.try_commit(header_at(header, self.next_index), &chunk.buf, sync);
+        let (pos, frame) = match first {
+            Ok(done) => done,
+            Err(_) => {
+                // A sync that failed is never retried: the same bytes go to a fresh segment.
+                self.sealed = true;
+                self.rewrite(&mut moved)?;
+                let header = header_at(header, self.next_index);
+                self.try_commit(header, &chunk.buf, sync)
+                    .inspect_err(|_| self.sealed = true)?
+            }
+        };
+        if sync {
+            self.unsynced.clear();
+            self.unsynced_bytes = 0;
+        } else {
+            self.unsynced_bytes += chunk.buf.len();
+            self.unsynced.push(Unsynced {
+                header: header_at(header, self.next_index - 1),
+                pos,
+                records: chunk.buf.clone(),
+            });
+        }
+        Ok(Committed {
+            pos,
+            synced: sync,
+            moved,
+            frame,
+        })
+    }
+
+    fn try_commit(
+        &mut self,
+        mut header: FrameHeader,
+        records: &[u8],
+        sync: bool,
+    ) -> io::Result<(Pos, Bytes)> {
+        let need = (FRAME_HEADER + records.len()) as u64;
+        if self.sealed || align(self.offset + need, BLOCK) > self.segment_size {
+            if !self.sealed && self.durable < self.next_index {
+                self.sync_file()?;
+            }
+            self.roll()?;
+        }
+        header.segment = self.segment;
+        header.padded = sync;
+        header.unsynced = u32::try_from(header.index - self.durable).unwrap_or(u32::MAX);
+        let pos = Pos {
+            segment: self.segment,
+            offset: self.offset,
+        };
+        let frame = Bytes::from(build_frame(&header, self.offset, records));
+        write_all(&*self.file, &frame, self.offset)?;
+        if sync {
+            self.file.sync_data()?;
+        }
+        self.offset = header.next(self.offset);
+        self.next_index = header.index + 1;
+        if sync {
+            self.durable = self.next_index;
+        }
+        Ok((pos, frame))
+    }
+
+    /// Writes the unsynced frames of a failed segment again, into a fresh one, and syncs them.
+    fn rewrite(&mut self, moved: &mut Vec<(Pos, Pos)>) -> io::Result<()> {
+        let index = self.durable;
+        self.roll()?;
+        self.next_index = index;
+        let frames = std::mem::take(&mut self.unsynced);
+        let result = self.rewrite_frames(&frames, moved);
+        self.unsynced = frames;
+        if result.is_err() {
+            self.sealed = true;
+            moved.clear();
+            return result;
+        }
+        for (u, (_, to)) in self.unsynced.iter_mut().zip(moved.iter()) {
+            u.pos = *to;
+        }
+        Ok(())
+    }
+
+    fn rewrite_frames(
+        &mut self,
+        frames: &[Unsynced],
+        moved: &mut Vec<(Pos, Pos)>,
+    ) -> io::Result<()> {
+        for (i, u) in frames.iter().enumerate() {
+            let last = i + 1 == frames.len();
+            let mut header = u.header;
+            header.segment = self.segment;
+            header.padded = last;
+            header.unsynced =
+                u32::try_from(header.index.saturating_sub(self.durable)).unwrap_or(u32::MAX);
+            let to = Pos {
+                segment: self.segment,
+                offset: self.offset,
+            };
+            let need = (FRAME_HEADER + u.records.len()) as u64;
+            if align(self.offset + need, BLOCK) > self.segment_size {
+                return Err(io::Error::other(
+                    "unsynced frames do not fit into one segment",
+                ));
+            }
+            write_all(
+                &*self.file,
+                &build_frame(&header, self.offset, &u.records),
+                self.offset,
+            )?;
+            self.offset = header.next(self.offset);
+            self.next_index = header.index + 1;
+            moved.push((u.pos, to));
+        }
+        if !frames.is_empty() {
+            self.file.sync_data()?;
+            self.durable = self.next_index;
+        }
+        Ok(())
+    }
+
+    /// Makes everything written durable. `moved` as in [`Committed`].
+    pub(crate) fn sync(&mut self) -> io::Result<Vec<(Pos, Pos)>> {
+        let mut moved = Vec::new();
+        if self.unsynced.is_empty() {
+            return Ok(moved);
+        }
+        if self.sealed || self.sync_file().is_err() {
+            self.sealed = true;
+            self.rewrite(&mut moved)?;
+        }
+        self.unsynced.clear();
+        self.unsynced_bytes = 0;
+        Ok(moved)
+    }
+
+    pub(crate) fn has_unsynced(&self) -> bool {
+        !self.unsynced.is_empty()
+    }
+
+    fn sync_file(&mut self) -> io::Result<()> {
+        self.file.sync_data()?;
+        self.durable = self.next_index;
+        self.offset = align(self.offset, BLOCK);
+        self.unsynced.clear();
+        self.unsynced_bytes = 0;
+        Ok(())
+    }
+
+    fn roll(&mut self) -> io::Result<()> {
+        if self.prepared.is_none() {
+            self.prepare()?;
+        }
+        let Some(id) = self.prepared.take() else {
+            return Err(io::Error::other("no segment prepared"));
+        };
+        self.file = self.storage.open(&segment_name(id), false)?;
+        self.segment = id;
+        self.offset = SEGMENT_HEADER;
+        self.sealed = false;
+        Ok(())
+    }
+
+    /// Makes the next segment ahead of need, so that a full disk is met here and not in a commit.
+    pub(crate) fn prepare(&mut self) -> io::Result<()> {
+        if self.prepared.is_some() {
+            return Ok(());
+        }
+        let id = self.segment + 1;
+        let spare = self.spares.pop();
+        make_segment(&*self.storage, id, self.segment_size, spare.as_deref())?;
+        self.prepared = Some(id);
+        Ok(())
+    }
+
+    /// Whether the segment is more than half full and the next one is not there yet.
+    pub(crate) fn wants_prepare(&self) -> bool {
+        self.prepared.is_none() && self.offset > self.segment_size / 2
+    }
+
+    /// A dead segment: keep it for reuse or remove it.
+    pub(crate) fn recycle(&mut self, id: u64) -> io::Result<()> {
+        let name = segment_name(id);
+        if self.spares.len() < SPARES_MAX {
+            let spare = format!("{id:016x}.spare");
+            self.storage.rename(&name, &spare)?;
+            self.spares.push(spare);
+        } else {
+            self.storage.remove(&name)?;
+        }
+        Ok(())
+    }
+}
+
+fn header_at(header: FrameHeader, index: u64) -> FrameHeader {
+    FrameHeader { index, ..header }
+}
+
+/// Creates segment `id` full of zeros (or takes a spare over), durably and under its name.
+fn make_segment(
+    storage: &dyn Storage,
+    id: u64,
+    size: u64,
+    spare: Option<&str>,
+) -> io::Result<Arc<dyn StorageFile>> {
+    let tmp = format!("{id:016x}.tmp");
+    let from = spare.unwrap_or(&tmp);
+    let file = storage.open(from, true)?;
+    let whole = file.len()? == size;
+    if !whole {
+        // Zeros, not `fallocate`: a sync into unwritten extents drags a journal commit along.
+        let zeros = vec![0; 256 << 10];
+        let mut at = 0;
+        while at < size {
+            let n = (size - at).min(zeros.len() as u64);
+            write_all(&*file, &zeros[..usize::try_from(n).unwrap_or(0)], at)?;
+            at += n;
+        }
+    }
+    let mut block = segment_header(id, size);
+    block.resize(usize::try_from(SEGMENT_HEADER).unwrap_or(4096), 0);
+    write_all(&*file, &block, 0)?;
+    file.sync_data()?;
+    storage.rename(from, &segment_name(id))?;
+    storage.sync_dir()?;
+    Ok(file)
+}

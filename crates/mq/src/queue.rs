@@ -1,0 +1,530 @@
+//! The embedded queue: opening, topics, groups, closing.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{OpenError, PublishError, TopicError};
+use crate::group::Group;
+use crate::log::reader::SegmentReader;
+use crate::log::recover::{self, Recovery};
+use crate::log::writer::Writer;
+use crate::message::{Message, Receipt};
+use crate::options::{Durability, GroupOptions, TopicOptions};
+use crate::shell::{Clock, Committed, Committer, Core, NotCommitted, Pace, block_on};
+use crate::state::{Limits, Refused};
+use crate::stats::Stats;
+use crate::storage::{DiskStorage, Storage};
+
+/// Settings of a queue. Made by [`Queue::options`].
+#[derive(Debug, Clone)]
+pub struct Options {
+    segment_bytes: u64,
+    sync_interval: Duration,
+    staged_bytes_max: usize,
+    names_max: usize,
+    salvage: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 16 << 20,
+            sync_interval: Duration::from_millis(200),
+            staged_bytes_max: 32 << 20,
+            names_max: 10_000,
+            salvage: false,
+        }
+    }
+}
+
+impl Options {
+    /// Size of a segment file in bytes, 64 KiB to 1 GiB, rounded up to 4 KiB. A batch or message may take
+    /// a quarter of it. At least two exist. Defaults to 16 MiB.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// How long [`Durability::Buffered`] data may stay unsynced. Defaults to 200 ms.
+    #[must_use]
+    pub fn sync_interval(mut self, interval: Duration) -> Self {
+        self.sync_interval = interval;
+        self
+    }
+
+    /// Bytes that may wait for the committer; publishes wait beyond that. Defaults to 32 MiB.
+    #[must_use]
+    pub fn staged_bytes_max(mut self, bytes: usize) -> Self {
+        self.staged_bytes_max = bytes;
+        self
+    }
+
+    /// Topics plus groups. Defaults to 10 000.
+    #[must_use]
+    pub fn names_max(mut self, names: usize) -> Self {
+        self.names_max = names;
+        self
+    }
+
+    /// Open although durable data is damaged, skipping what cannot be read (see [`Queue::recovery`]).
+    /// Defaults to no: the open fails and names the place.
+    #[must_use]
+    pub fn salvage(mut self, salvage: bool) -> Self {
+        self.salvage = salvage;
+        self
+    }
+
+    /// Opens (or makes) the queue in this directory.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Queue, OpenError> {
+        let dir = dir.as_ref();
+        let storage = DiskStorage::new(dir).map_err(|source| OpenError::Io {
+            what: format!("directory {}", dir.display()),
+            source,
+        })?;
+        self.open_on(storage)
+    }
+
+    /// Opens (or makes) the queue on any [`Storage`].
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_on(self, storage: impl Storage) -> Result<Queue, OpenError> {
+        let (core, committer, lock, recovery) = self.assemble(Arc::new(storage))?;
+        let core = Arc::new(core);
+        let for_thread = Arc::clone(&core);
+        let thread = std::thread::Builder::new()
+            .name("mq-committer".into())
+            .spawn(move || {
+                committer.run(&for_thread);
+                drop(lock);
+            })
+            .map_err(|source| OpenError::Io {
+                what: "start the committer thread".into(),
+                source,
+            })?;
+        let owner = Owner {
+            core: Arc::clone(&core),
+            thread: Mutex::new(Some(thread)),
+        };
+        Ok(Queue {
+            core,
+            owner: Arc::new(owner),
+            recovery: Arc::new(recovery),
+        })
+    }
+
+    pub(crate) fn assemble(
+        &self,
+        storage: Arc<dyn Storage>,
+    ) -> Result<(Core, Committer, Box<dyn Send + Sync>, Recovery), OpenError> {
+        if !(64 << 10..=1 << 30).contains(&self.segment_bytes) {
+            return Err(OpenError::Option("segment_bytes must be 64 KiB to 1 GiB"));
+        }
+        let segment = self.segment_bytes.div_ceil(4096) * 4096;
+        let limits = Limits {
+            frame_max: Writer::body_max(segment),
+            staged_max: self.staged_bytes_max.max(1),
+            names_max: self.names_max,
+        };
+        let lock = storage.lock().map_err(|e| match e.kind() {
+            std::io::ErrorKind::WouldBlock => OpenError::Locked,
+            _ => OpenError::Io {
+                what: "lock the directory".into(),
+                source: e,
+            },
+        })?;
+        let opened = recover::open(&storage, segment, limits, self.salvage, Clock::wall())?;
+        let core = Core {
+            state: Mutex::new(opened.state),
+            kick: Condvar::new(),
+            reader: SegmentReader::new(Arc::clone(&storage)),
+            clock: Clock::starting_at(opened.time),
+        };
+        let pace = Pace {
+            sync_interval: self.sync_interval,
+            snapshot_bytes: segment,
+        };
+        let committer = Committer::new(storage, opened.writer, opened.resumes, pace);
+        Ok((core, committer, lock, opened.report))
+    }
+}
+
+/// Ends the committer when the last handle goes.
+#[derive(Debug)]
+struct Owner {
+    core: Arc<Core>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Owner {
+    fn close(&self) {
+        self.core.with(|state, _| state.close());
+        if let Some(thread) = self.thread.lock().take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A durable queue in a directory of this process. Clones share it.
+///
+/// When the last handle (queue, topic, group or lease) is dropped, what is staged is committed and the
+/// directory is released. Nothing needs to be closed: a killed process loses nothing that was acknowledged.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    pub(crate) core: Arc<Core>,
+    owner: Arc<Owner>,
+    recovery: Arc<Recovery>,
+}
+
+impl Queue {
+    /// Opens (or makes) the queue in this directory, with default options.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Options::default().open(dir)
+    }
+
+    /// Settings to open a queue with.
+    #[must_use]
+    pub fn options() -> Options {
+        Options::default()
+    }
+
+    /// The topic of this name, made with default options if it is new. Blocks for one commit when new.
+    ///
+    /// # Errors
+    /// See [`TopicError`].
+    pub fn topic(&self, name: &str) -> Result<Topic, TopicError> {
+        self.topic_with(name, TopicOptions::default())
+    }
+
+    /// The topic of this name, made with these options if it is new. Blocks for one commit when new.
+    ///
+    /// # Errors
+    /// See [`TopicError`].
+    #[expect(clippy::needless_pass_by_value, reason = "options are built in place")]
+    pub fn topic_with(&self, name: &str, options: TopicOptions) -> Result<Topic, TopicError> {
+        check_name(name)?;
+        let (found, max) = self
+            .core
+            .with(|s, now| (s.topic(name, &options, now), s.limits.names_max));
+        let (id, ticket) = found.ok_or(TopicError::TooMany(max))?;
+        self.confirm(ticket)?;
+        let durability = self
+            .core
+            .state
+            .lock()
+            .topics
+            .get(&id)
+            .map_or(Durability::Synced, |t| t.options.durability);
+        Ok(Topic {
+            queue: self.clone(),
+            id,
+            name: name.into(),
+            durability,
+        })
+    }
+
+    fn confirm(&self, ticket: u64) -> Result<(), TopicError> {
+        let wait = Committed {
+            core: Arc::clone(&self.core),
+            ticket,
+            durability: Durability::Synced,
+        };
+        match block_on(wait, None) {
+            None | Some(Err(NotCommitted::Closed)) => Err(TopicError::Closed),
+            Some(Err(NotCommitted::Disk(what))) => Err(TopicError::Disk(what)),
+            Some(Ok(())) => Ok(()),
+        }
+    }
+
+    /// Names of all topics.
+    #[must_use]
+    pub fn topics(&self) -> Vec<String> {
+        self.core
+            .state
+            .lock()
+            .topics
+            .values()
+            .map(|t| t.name.clone())
+            .collect()
+    }
+
+    /// What recovery found when this queue was opened.
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// Counters of every topic and group, taken at one moment.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let now = self.core.clock.now();
+        Stats::of(&self.core.state.lock(), now)
+    }
+
+    /// Commits what is staged, writes a snapshot and releases the directory; all other handles answer
+    /// `Closed` from then on. Blocks. Dropping the last handle does the same.
+    pub fn close(&self) {
+        self.owner.close();
+    }
+}
+
+fn check_name(name: &str) -> Result<(), TopicError> {
+    if (1..=255).contains(&name.len()) {
+        Ok(())
+    } else {
+        Err(TopicError::Name(name.len()))
+    }
+}
+
+/// A topic to publish to. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Topic {
+    pub(crate) queue: Queue,
+    pub(crate) id: u32,
+    name: Arc<str>,
+    durability: Durability,
+}
+
+impl Topic {
+    /// The topic's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Publishes one message; the future ends when it is as durable as the topic's options say.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    ///
+    /// # Cancel safety
+    /// Nothing is stored before the first poll. A future dropped later leaves it open whether the message
+    /// is stored: publish again with the same dedup id to be sure that it is stored once.
+    pub fn publish(&self, message: impl Into<Message>) -> PublishOne {
+        PublishOne(self.publish_all(vec![message.into()]))
+    }
+
+    /// Publishes several messages as one: after a crash all of them are there, or none. An empty list
+    /// is answered at once.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    ///
+    /// # Cancel safety
+    /// As [`publish`](Self::publish).
+    pub fn publish_all(&self, messages: Vec<Message>) -> Publish {
+        Publish {
+            topic: self.clone(),
+            messages: Some(messages),
+            staged: None,
+        }
+    }
+
+    /// [`publish`](Self::publish) for a thread without a runtime.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub fn publish_blocking(&self, message: impl Into<Message>) -> Result<Receipt, PublishError> {
+        self.publish_all_blocking(vec![message.into()])?
+            .pop()
+            .ok_or(PublishError::Closed)
+    }
+
+    /// [`publish_all`](Self::publish_all) for a thread without a runtime.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub fn publish_all_blocking(
+        &self,
+        messages: Vec<Message>,
+    ) -> Result<Vec<Receipt>, PublishError> {
+        block_on(self.publish_all(messages), None).unwrap_or(Err(PublishError::Closed))
+    }
+
+    /// The consumer group of this name, made with default options if it is new. Blocks for one commit
+    /// when new.
+    ///
+    /// # Errors
+    /// See [`TopicError`].
+    pub fn group(&self, name: &str) -> Result<Group, TopicError> {
+        self.group_with(name, GroupOptions::default())
+    }
+
+    /// The consumer group of this name, made with these options if it is new. Blocks for one commit
+    /// when new.
+    ///
+    /// # Errors
+    /// See [`TopicError`].
+    #[expect(clippy::needless_pass_by_value, reason = "options are built in place")]
+    pub fn group_with(&self, name: &str, options: GroupOptions) -> Result<Group, TopicError> {
+        check_name(name)?;
+        let (found, max) = self
+            .queue
+            .core
+            .with(|s, now| (s.group(self.id, name, &options, now), s.limits.names_max));
+        let (id, ticket) = found.ok_or(TopicError::TooMany(max))?;
+        self.queue.confirm(ticket)?;
+        Ok(Group::new(self.queue.clone(), id, name))
+    }
+
+    /// Takes messages out of this dead-letter topic and publishes each again to the topic it died in,
+    /// up to `max`; returns how many. Headers about the death are dropped. Blocks.
+    ///
+    /// # Errors
+    /// The first error of a publish or acknowledgement; a message may then be in both places, never in none.
+    pub fn redrive(&self, max: usize) -> Result<usize, PublishError> {
+        use crate::message::dead_header;
+        let closed = |_| PublishError::Closed;
+        let group = self
+            .group_with("mq-redrive", GroupOptions::new().deliveries_max(0))
+            .map_err(closed)?;
+        let mut moved = 0;
+        while moved < max {
+            let leases = group
+                .take_blocking((max - moved).min(100), Some(Duration::from_millis(1)))
+                .map_err(|_| PublishError::Closed)?;
+            if leases.is_empty() {
+                break;
+            }
+            for lease in leases {
+                let mut message = lease.message().clone();
+                let origin = message.header_value(dead_header::TOPIC).cloned();
+                let Some(origin) = origin.and_then(|b| String::from_utf8(b.to_vec()).ok()) else {
+                    continue;
+                };
+                message.headers.retain(|(n, _)| !n.starts_with("mq-dead-"));
+                // If the acknowledgement below is lost, the next redrive must not publish twice.
+                message.dedup = Some(format!("mq-redrive-{}", lease.id()).into());
+                self.queue
+                    .topic(&origin)
+                    .map_err(closed)?
+                    .publish_blocking(message)?;
+                lease
+                    .ack_blocking()
+                    .map_err(|e| PublishError::Unknown(e.to_string()))?;
+                moved += 1;
+            }
+        }
+        Ok(moved)
+    }
+}
+
+/// The future of [`Topic::publish_all`].
+#[derive(Debug)]
+#[must_use = "nothing is stored until the future is polled"]
+pub struct Publish {
+    topic: Topic,
+    messages: Option<Vec<Message>>,
+    staged: Option<(Committed, Vec<Receipt>)>,
+}
+
+impl Future for Publish {
+    type Output = Result<Vec<Receipt>, PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(messages) = self.messages.take() {
+            let core = Arc::clone(&self.topic.queue.core);
+            let id = self.topic.id;
+            let staged = core.with(|state, now| {
+                if state.closed {
+                    return Err(PublishError::Closed);
+                }
+                if let Some(what) = &state.fault {
+                    return Err(PublishError::Unknown(what.clone()));
+                }
+                match state.publish(id, messages, now) {
+                    Ok(staged) => Ok(Ok(staged)),
+                    Err(Refused::Full {
+                        messages,
+                        wait: true,
+                        ..
+                    }) => {
+                        if let Some(t) = state.topics.get_mut(&id) {
+                            t.space.push(cx.waker().clone());
+                        }
+                        Ok(Err(messages))
+                    }
+                    Err(Refused::Full {
+                        messages, waiting, ..
+                    }) => Err(PublishError::Full { messages, waiting }),
+                    Err(Refused::TooLarge { messages, size }) => Err(PublishError::TooLarge {
+                        messages,
+                        size,
+                        max: state.limits.frame_max,
+                    }),
+                }
+            });
+            match staged {
+                Err(e) => return Poll::Ready(Err(e)),
+                Ok(Err(messages)) => {
+                    self.messages = Some(messages);
+                    return Poll::Pending;
+                }
+                Ok(Ok((ticket, receipts))) => {
+                    let durability = self.topic.durability;
+                    self.staged = Some((
+                        Committed {
+                            core,
+                            ticket,
+                            durability,
+                        },
+                        receipts,
+                    ));
+                }
+            }
+        }
+        let Some((wait, _)) = &mut self.staged else {
+            return Poll::Ready(Err(PublishError::Closed));
+        };
+        match Pin::new(wait).poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(done) => {
+                let receipts = self.staged.take().map(|(_, r)| r).unwrap_or_default();
+                Poll::Ready(match done {
+                    Ok(()) => Ok(receipts),
+                    Err(NotCommitted::Disk(what)) => Err(PublishError::Unknown(what)),
+                    Err(NotCommitted::Closed) => Err(PublishError::Closed),
+                })
+            }
+        }
+    }
+}
+
+/// The future of [`Topic::publish`].
+#[derive(Debug)]
+#[must_use = "nothing is stored until the future is polled"]
+pub struct PublishOne(Publish);
+
+impl Future for PublishOne {
+    type Output = Result<Receipt, PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0)
+            .poll(cx)
+            .map(|done| done?.pop().ok_or(PublishError::Closed))
+    }
+}
+
+/// A deadline this far from now.
+pub(crate) fn deadline(after: Duration) -> Option<Instant> {
+    crate::shell::instant().checked_add(after)
+}
