@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use crate::endpoint::{Endpoint, Shared, Slot};
 use crate::health::{EjectionConfig, ProbeConfig, SlowStart};
 use crate::load::Seen;
+use crate::outlier::{Tally, may_eject, outliers};
+use crate::rng::Rng;
 use crate::strategy::{Ready, Strategy};
 
 /// Settings of a [`Balancer`].
@@ -195,6 +197,9 @@ struct Inner<T, S> {
     snapshot: ArcSwap<Snapshot<T>>,
     /// Serialises changes of the snapshot; picks do not take it.
     change: Mutex<u64>,
+    /// When rates are judged next.
+    judge_at: Mutex<Option<Instant>>,
+    rng: Rng,
     picked: AtomicU64,
     succeeded: AtomicU64,
     failed: AtomicU64,
@@ -241,6 +246,8 @@ impl<T: Clone, S: Strategy> Balancer<T, S> {
                     generation: 0,
                 }),
                 change: Mutex::new(0),
+                judge_at: Mutex::new(None),
+                rng: Rng::new(0),
                 picked: AtomicU64::new(0),
                 succeeded: AtomicU64::new(0),
                 failed: AtomicU64::new(0),
@@ -411,12 +418,14 @@ impl<T: Clone, S: Strategy> Balancer<T, S> {
                 [health.ejected_until(), probe]
             })
             .flatten()
+            .chain(*self.inner.judge_at.lock())
             .min()
     }
 
-    /// Lets in those whose rest is over. Call it at [`Balancer::next_deadline`], or simply before
+    /// Lets in those whose rest is over, and judges the rates of an interval that is over. Call it at [`Balancer::next_deadline`], or simply before
     /// picks at the rate that suits you.
     pub fn handle_timeout(&self, now: Instant) {
+        self.inner.judge_rates(now);
         let mut change = self.inner.change.lock();
         let snapshot = self.inner.snapshot.load_full();
         let woken = snapshot
@@ -508,6 +517,56 @@ impl<T, S> Inner<T, S> {
         }));
     }
 
+    /// At the end of an interval, sends the outliers of it to rest.
+    fn judge_rates(&self, now: Instant) {
+        let config = &self.config.ejection;
+        if !config.judges_rates() {
+            return;
+        }
+        {
+            let mut judge_at = self.judge_at.lock();
+            let due = judge_at.is_some_and(|at| at <= now);
+            if due || judge_at.is_none() {
+                *judge_at = now.checked_add(config.interval);
+            }
+            if !due {
+                return;
+            }
+        }
+        let snapshot = self.snapshot.load_full();
+        let tallies: Vec<Tally> = snapshot
+            .all
+            .iter()
+            .map(|slot| {
+                let totals = (
+                    slot.shared.succeeded.load(Ordering::Relaxed),
+                    slot.shared.failed.load(Ordering::Relaxed),
+                );
+                let mut health = slot.shared.health.lock();
+                let before = std::mem::replace(&mut health.interval_start, totals);
+                let mut tally = Tally::new(
+                    totals.0.saturating_sub(before.0),
+                    totals.1.saturating_sub(before.1),
+                );
+                tally.ejected = health.ejected_until().is_some();
+                tally
+            })
+            .collect();
+        let found = outliers(
+            &tallies,
+            config.success_rate.as_ref(),
+            config.failure_percentage.as_ref(),
+            config.percent_max,
+            || self.rng.next(),
+        );
+        for slot in found
+            .into_iter()
+            .filter_map(|index| snapshot.all.get(index))
+        {
+            self.eject(&slot.shared, now);
+        }
+    }
+
     /// An endpoint failed too often in a row: it rests, if enough others stay.
     fn eject(&self, shared: &Arc<Shared>, now: Instant) {
         let mut change = self.change.lock();
@@ -517,10 +576,9 @@ impl<T, S> Inner<T, S> {
             .iter()
             .filter(|slot| slot.shared.health.lock().ejected_until().is_some())
             .count();
-        let percent_max = usize::from(self.config.ejection.percent_max);
         // The limit is on those that rest already, so that one may always rest.
-        let full = percent_max == 0 || resting * 100 >= percent_max * snapshot.all.len().max(1);
-        if full && !(resting == 0 && percent_max > 0) {
+        let known = snapshot.all.len();
+        if !may_eject(resting, known, self.config.ejection.percent_max) {
             return;
         }
         let listed = snapshot

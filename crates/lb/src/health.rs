@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::outlier::{FailurePercentage, SuccessRate};
+
 /// Passive ejection: what real requests say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EjectionConfig {
@@ -9,6 +11,9 @@ pub struct EjectionConfig {
     pub(crate) rest: Duration,
     pub(crate) rest_max: Duration,
     pub(crate) percent_max: u8,
+    pub(crate) interval: Duration,
+    pub(crate) success_rate: Option<SuccessRate>,
+    pub(crate) failure_percentage: Option<FailurePercentage>,
 }
 
 impl Default for EjectionConfig {
@@ -18,6 +23,9 @@ impl Default for EjectionConfig {
             rest: Duration::from_secs(30),
             rest_max: Duration::from_secs(300),
             percent_max: 50,
+            interval: Duration::from_secs(10),
+            success_rate: None,
+            failure_percentage: None,
         }
     }
 }
@@ -46,6 +54,32 @@ impl EjectionConfig {
     pub fn with_percent_max(mut self, percent: u8) -> Self {
         self.percent_max = percent.min(100);
         self
+    }
+
+    /// Turns on the ejection of those that succeed much less than the others. Defaults to off.
+    #[must_use]
+    pub fn with_success_rate(mut self, rule: SuccessRate) -> Self {
+        self.success_rate = Some(rule);
+        self
+    }
+
+    /// Turns on the ejection of those that fail more than a fixed share. Defaults to off.
+    #[must_use]
+    pub fn with_failure_percentage(mut self, rule: FailurePercentage) -> Self {
+        self.failure_percentage = Some(rule);
+        self
+    }
+
+    /// Sets over what time success rates and failure percentages are taken, at least a millisecond.
+    /// Defaults to 10 s.
+    #[must_use]
+    pub fn with_interval(mut self, interval: Duration) -> Self {
+        self.interval = interval.max(Duration::from_millis(1));
+        self
+    }
+
+    pub(crate) const fn judges_rates(&self) -> bool {
+        self.success_rate.is_some() || self.failure_percentage.is_some()
     }
 }
 
@@ -162,6 +196,8 @@ pub(crate) struct Health {
     pub(crate) probe_at: Instant,
     pub(crate) probing: bool,
     calm_since: Instant,
+    /// Successes and failures when the current interval began.
+    pub(crate) interval_start: (u64, u64),
 }
 
 impl Health {
@@ -177,6 +213,7 @@ impl Health {
             probe_at: now,
             probing: false,
             calm_since: now,
+            interval_start: (0, 0),
         }
     }
 

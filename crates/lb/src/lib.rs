@@ -41,7 +41,7 @@
 //! * A [`Lease`] is a request under way. It reports the [`Outcome`] and so feeds loads and health.
 //!   Dropped without a report it counts as cancelled: no latency sample, no failure.
 //! * *Ejection* is passive: after some failures in a row an endpoint rests, each time longer, and is
-//!   then let in again. *Probes* are active: the caller asks [`Balancer::probes_due`], checks, and
+//!   then let in again. [`SuccessRate`] and [`FailurePercentage`] also judge whole intervals. *Probes* are active: the caller asks [`Balancer::probes_due`], checks, and
 //!   tells [`Balancer::probe_result`]; or lets [`probing`] do it on tokio.
 //! * A [`RetryBudget`] keeps retries from melting the survivors.
 //!
@@ -68,6 +68,7 @@ mod endpoint;
 mod ewma;
 mod health;
 mod load;
+mod outlier;
 #[cfg(feature = "tokio")]
 pub mod probing;
 mod rng;
@@ -79,6 +80,7 @@ pub use endpoint::Endpoint;
 pub use ewma::Estimate;
 pub use health::{EjectionConfig, ProbeConfig, SlowStart};
 pub use load::{InFlight, Load, PeakEwma, Seen};
+pub use outlier::{FailurePercentage, SuccessRate, Tally, outliers, success_rate_threshold};
 pub use strategy::{LeastLoad, Random, Ready, RoundRobin, SmoothWeighted, Strategy, TwoChoices};
 
 #[cfg(doctest)]

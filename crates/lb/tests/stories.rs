@@ -357,3 +357,41 @@ fn with_panic_on_all_are_tried_when_none_is_healthy_and_a_draining_one_never() {
         .collect();
     assert_eq!(picked.into_iter().collect::<Vec<_>>(), ["a", "b"]);
 }
+
+#[test]
+fn an_endpoint_that_fails_more_than_the_others_rests_after_the_interval() {
+    let start = t0();
+    let ejection = EjectionConfig::default()
+        .with_failures(0)
+        .with_interval(Duration::from_secs(1))
+        .with_success_rate(stackbeam_lb::SuccessRate::default().with_volume(5, 100));
+    let balancer = Balancer::new(RoundRobin::new(), Config::default().with_ejection(ejection));
+    balancer.set_endpoints((0..8).map(|n| Endpoint::new(format!("e{n}"), n)), start);
+    balancer.handle_timeout(start);
+    for n in 0..1_600 {
+        let lease = balancer.pick(start).unwrap();
+        let bad = *lease.target() == 3 && n % 16 < 8;
+        let outcome = if bad {
+            Outcome::Failure
+        } else {
+            Outcome::Success
+        };
+        lease.report(outcome, start);
+    }
+    assert_eq!(
+        balancer.stats(start).ejections,
+        0,
+        "the interval is not over"
+    );
+    let end = balancer.next_deadline().unwrap();
+    assert_eq!(end, start + Duration::from_secs(1));
+    balancer.handle_timeout(end);
+    let resting: Vec<String> = balancer
+        .stats(end)
+        .endpoints
+        .into_iter()
+        .filter(|endpoint| endpoint.ejected)
+        .map(|endpoint| endpoint.id)
+        .collect();
+    assert_eq!(resting, ["e3"]);
+}

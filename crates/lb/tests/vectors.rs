@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use stackbeam_lb::{
-    Balancer, Config, Endpoint, Estimate, InFlight, Outcome, SlowStart, SmoothWeighted, TwoChoices,
+    Balancer, Config, Endpoint, Estimate, FailurePercentage, InFlight, Outcome, SlowStart,
+    SmoothWeighted, SuccessRate, Tally, TwoChoices, outliers, success_rate_threshold,
 };
 
 #[expect(
@@ -137,4 +138,93 @@ fn two_choices_keep_the_fullest_bin_as_low_as_measured() {
         checked += 1;
     }
     assert!(checked >= 2);
+}
+
+fn indices(value: &Value) -> Vec<usize> {
+    let list = value.as_array().unwrap();
+    list.iter()
+        .map(|n| usize::try_from(n.as_u64().unwrap()).unwrap())
+        .collect()
+}
+
+#[test]
+fn outliers_are_those_that_envoy_and_grpc_find() {
+    let (mut thresholds, mut intervals) = (0, 0);
+    for case in cases(include_str!("vectors/outlier.json")) {
+        let id = &case["id"];
+        match case["kind"].as_str().unwrap() {
+            "threshold" => {
+                thresholds += 1;
+                let rates: Vec<f64> = case["success_rates"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|rate| rate.as_f64().unwrap())
+                    .collect();
+                let factor = case["factor"].as_f64().unwrap();
+                let (mean, threshold) = success_rate_threshold(&rates, factor).unwrap();
+                let expected = &case["expect"];
+                assert!(
+                    (mean - expected["mean"].as_f64().unwrap()).abs() < 1e-4,
+                    "{id}"
+                );
+                let wanted = expected["threshold"].as_f64().unwrap();
+                assert!((threshold - wanted).abs() < 1e-4, "{id}: {threshold}");
+                let below: Vec<usize> = (0..rates.len())
+                    .filter(|at| rates[*at] < threshold)
+                    .collect();
+                assert_eq!(below, indices(&expected["below"]), "{id}");
+            }
+            "interval" => {
+                intervals += 1;
+                let config = &case["config"];
+                let small = |value: &Value| u8::try_from(value.as_u64().unwrap()).unwrap();
+                let volume = |rule: &Value| {
+                    let endpoints = usize::try_from(rule["minimum_hosts"].as_u64().unwrap());
+                    (endpoints.unwrap(), rule["request_volume"].as_u64().unwrap())
+                };
+                let success_rate = config.get("success_rate").map(|rule| {
+                    let (endpoints, requests) = volume(rule);
+                    let factor = format!("{:.0}", rule["factor"].as_f64().unwrap() * 1e3);
+                    SuccessRate::default()
+                        .with_factor_thousandths(factor.parse().unwrap())
+                        .with_enforcement(small(&rule["enforcement"]))
+                        .with_volume(endpoints, requests)
+                });
+                let failure_percentage = config.get("failure_percentage").map(|rule| {
+                    let (endpoints, requests) = volume(rule);
+                    FailurePercentage::default()
+                        .with_threshold(small(&rule["threshold"]))
+                        .with_enforcement(small(&rule["enforcement"]))
+                        .with_volume(endpoints, requests)
+                });
+                let tallies: Vec<Tally> = case["hosts"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|host| {
+                        Tally::new(host["ok"].as_u64().unwrap(), host["fail"].as_u64().unwrap())
+                    })
+                    .collect();
+                let found = outliers(
+                    &tallies,
+                    success_rate.as_ref(),
+                    failure_percentage.as_ref(),
+                    small(&config["max_ejection_percent"]),
+                    || 99,
+                );
+                if let Some(expected) = case.get("expect_ejected") {
+                    assert_eq!(found, indices(expected), "{id}");
+                } else {
+                    let expected = case["expect_ejected_count"].as_u64().unwrap();
+                    assert_eq!(found.len() as u64, expected, "{id}");
+                }
+            }
+            other => panic!("{id}: an unknown kind {other}"),
+        }
+    }
+    assert!(
+        thresholds >= 10 && intervals >= 12,
+        "{thresholds}, {intervals}"
+    );
 }
