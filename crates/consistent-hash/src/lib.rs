@@ -1,1 +1,74 @@
 //! Which node owns a key: consistent hashing for sharding, caches and load balancing.
+//!
+//! ```
+//! use stackbeam_consistent_hash::{KeyHash, Members, NodeIx, Placement, Ring, Xxh3};
+//!
+//! let members = Members::from_names(["cache-a", "cache-b", "cache-c"])?;
+//! let ring = Ring::new(&members)?;
+//!
+//! let hash = Xxh3::new().hash(b"user:42");
+//! let owner = &members[ring.owner(hash)];
+//!
+//! // Two copies on two different nodes, the owner first.
+//! let mut copies = [NodeIx::default(); 2];
+//! assert_eq!(ring.owners(hash, &mut copies), 2);
+//! assert_eq!(members[copies[0]].name(), owner.name());
+//! assert_ne!(copies[0], copies[1]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # When to use something else
+//!
+//! A fixed number of nodes that never changes needs a modulo. A cluster whose software places keys
+//! itself (Redis Cluster, Cassandra) comes with a client that knows how.
+//!
+//! # Concepts
+//!
+//! * [`Members`] are who may own keys: each with a stable [`MemberId`], a weight, a zone and a state.
+//!   The order in which they are listed does not matter.
+//! * A [`Placement`] says which node owns a hash and which come next: [`Ring`], [`Rendezvous`] or
+//!   [`Jump`].
+//! * A [`KeyHash`] makes the hash of a key. It has a name and never changes under it, because two
+//!   processes must agree; `std::hash::Hash` gives no such promise.
+//!
+//! # Which one
+//!
+//! | | look-up | memory | who moves when a node leaves | weights |
+//! | --- | --- | --- | --- | --- |
+//! | [`Rendezvous`] | O(nodes) | 12 to 20 bytes a node | its keys only | exact |
+//! | [`Ring`] | O(1) expected | 12 bytes a point, and an index | its keys only | by number of points |
+//! | [`Jump`] | O(log nodes) | 4 bytes | only the last one can leave | none |
+//!
+//! # Costs
+//!
+//! Look-ups take no lock and allocate nothing. Walks (replicas, unhealthy owners) allocate only when
+//! they pass more than eight nodes.
+//!
+//! # Features
+//!
+//! * `std` (default). Without it the crate needs `alloc` alone.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+extern crate alloc;
+
+mod error;
+mod jump;
+mod key;
+mod member;
+mod mix;
+mod placement;
+mod rendezvous;
+mod ring;
+
+pub use error::{BuildError, MembersError};
+pub use jump::Jump;
+pub use key::{KeyHash, Xxh3, Xxh64};
+pub use member::{Member, MemberId, MemberState, Members};
+pub use placement::{NodeIx, Placement};
+pub use rendezvous::Rendezvous;
+pub use ring::Ring;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

@@ -1,0 +1,281 @@
+//! The laws that the docs claim, over random members and keys, and golden values.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use stackbeam_consistent_hash::{
+    BuildError, Jump, KeyHash, Member, MemberId, MemberState, Members, MembersError, NodeIx,
+    Placement, Rendezvous, Ring, Xxh3, Xxh64,
+};
+
+fn hash(n: u64) -> u64 {
+    Xxh3::new().hash_u64(n)
+}
+
+/// Names with weights; some own nothing.
+fn members() -> impl Strategy<Value = Members> {
+    let weight = prop_oneof![4 => Just(1.0), 2 => 0.1..4.0_f64, 1 => Just(0.0)];
+    let state = prop_oneof![
+        6 => Just(MemberState::Live),
+        1 => Just(MemberState::Draining),
+        1 => Just(MemberState::Joining),
+        1 => Just(MemberState::Dead),
+    ];
+    prop::collection::btree_map(0..40_u32, (weight, state), 0..14).prop_map(|all| {
+        Members::new(all.into_iter().map(|(n, (weight, state))| {
+            Member::new(format!("m{n}"))
+                .with_weight(weight)
+                .with_state(state)
+        }))
+        .unwrap()
+    })
+}
+
+fn both(members: &Members) -> Result<[Box<dyn Placement>; 2], BuildError> {
+    Ok([
+        Box::new(Ring::with_points(members, 40)?),
+        Box::new(Rendezvous::new(members)?),
+    ])
+}
+
+fn owning(members: &Members) -> usize {
+    members.iter().filter(|member| member.owns_keys()).count()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn owners_are_distinct_own_keys_and_start_with_the_owner(members in members(), key in any::<u64>()) {
+        match both(&members) {
+            Err(error) => {
+                let none = matches!(error, BuildError::NoOwner { members: count, .. } if count == members.len());
+                prop_assert!(none);
+            }
+            Ok(all) => for placement in all {
+                let mut out = vec![NodeIx::default(); members.len() + 2];
+                let count = placement.owners(key, &mut out);
+                prop_assert_eq!(count, owning(&members));
+                prop_assert_eq!(out[0], placement.owner(key));
+                let distinct: BTreeSet<_> = out[..count].iter().collect();
+                prop_assert_eq!(distinct.len(), count);
+                prop_assert!(out[..count].iter().all(|node| members[*node].owns_keys()));
+                for wanted in 0..count {
+                    let mut fewer = vec![NodeIx::default(); wanted];
+                    prop_assert_eq!(placement.owners(key, &mut fewer), wanted);
+                    prop_assert_eq!(&fewer[..], &out[..wanted]);
+                }
+            },
+        }
+    }
+
+    #[test]
+    fn removing_a_member_moves_only_its_keys(members in members(), pick in any::<prop::sample::Index>()) {
+        prop_assume!(owning(&members) > 1);
+        let gone = members.iter().nth(pick.index(members.len())).unwrap().id();
+        let fewer = members.without(gone).unwrap();
+        prop_assume!(owning(&fewer) > 0);
+        for (old, new) in both(&members).unwrap().iter().zip(both(&fewer).unwrap()) {
+            for n in 0..300 {
+                let before = members[old.owner(hash(n))].id();
+                let after = fewer[new.owner(hash(n))].id();
+                prop_assert!(before == after || before == gone);
+            }
+        }
+    }
+
+    #[test]
+    fn more_weight_only_gains_keys(members in members(), pick in any::<prop::sample::Index>()) {
+        prop_assume!(owning(&members) > 1);
+        let id = members.iter().nth(pick.index(members.len())).unwrap().id();
+        let more = members.update(id, |member| { let w = member.weight(); member.with_weight(w + 1.0) }).unwrap();
+        for (old, new) in both(&members).unwrap().iter().zip(both(&more).unwrap()) {
+            for n in 0..300 {
+                let before = members[old.owner(hash(n))].id();
+                let after = more[new.owner(hash(n))].id();
+                prop_assert!(before == after || after == id);
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_listing_does_not_matter(members in members(), seed in any::<u64>()) {
+        prop_assume!(owning(&members) > 0);
+        let mut list: Vec<Member> = members.iter().cloned().collect();
+        list.sort_by_key(|member| hash(member.id().get() ^ seed));
+        let again = Members::new(list).unwrap();
+        for (one, two) in both(&members).unwrap().iter().zip(both(&again).unwrap()) {
+            for n in 0..100 {
+                prop_assert_eq!(one.owner(hash(n)), two.owner(hash(n)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_next_healthy_one_is_the_first_healthy_of_the_walk(
+        members in members(), key in any::<u64>(), down in any::<u64>(), probes in 0..12_usize,
+    ) {
+        prop_assume!(owning(&members) > 0);
+        for placement in both(&members).unwrap() {
+            let up = |node: NodeIx| down >> (node.get() % 64) & 1 == 0;
+            let mut all = vec![NodeIx::default(); members.len()];
+            let count = placement.owners(key, &mut all);
+            let wanted = all[..count].iter().take(probes).copied().find(|node| up(*node));
+            let mut asked = 0;
+            let got = placement.owner_where(key, probes, &mut |node| { asked += 1; up(node) });
+            prop_assert_eq!(got, wanted);
+            prop_assert!(asked <= probes);
+        }
+    }
+
+    #[test]
+    fn jump_moves_keys_only_to_the_new_node(nodes in 1..500_u32, key in any::<u64>()) {
+        let before = Jump::new(nodes).unwrap().owner(key);
+        let after = Jump::new(nodes + 1).unwrap().owner(key);
+        prop_assert!(after == before || after.get() == nodes);
+    }
+
+    #[test]
+    fn a_batch_says_what_single_look_ups_say(keys in prop::collection::vec(any::<u64>(), 0..40)) {
+        let members = Members::from_names(["a", "b", "c"]).unwrap();
+        for placement in both(&members).unwrap() {
+            let mut out = vec![NodeIx::default(); keys.len()];
+            prop_assert_eq!(placement.owner_batch(&keys, &mut out), keys.len());
+            for (key, node) in keys.iter().zip(out) {
+                prop_assert_eq!(node, placement.owner(*key));
+            }
+        }
+    }
+}
+
+#[test]
+fn shares_follow_weights() {
+    let members = Members::new([
+        Member::new("a"),
+        Member::new("b").with_weight(2.0),
+        Member::new("c").with_weight(0.5),
+    ])
+    .unwrap();
+    let share = |placement: &dyn Placement, name: &str| {
+        let id = MemberId::of_name(name);
+        let hits = (0..50_000)
+            .filter(|n| members[placement.owner(hash(*n))].id() == id)
+            .count();
+        f64::from(u32::try_from(hits).unwrap()) / 50_000.0
+    };
+    let rendezvous = Rendezvous::new(&members).unwrap();
+    let ring = Ring::with_points(&members, 2_000).unwrap();
+    for (name, weight) in [("a", 1.0), ("b", 2.0), ("c", 0.5)] {
+        let wanted = weight / 3.5;
+        assert!((share(&rendezvous, name) - wanted).abs() < 0.01, "{name}");
+        assert!((share(&ring, name) - wanted).abs() < 0.03, "{name}");
+    }
+}
+
+#[test]
+fn jump_is_the_published_function() {
+    let file: serde_json::Value = serde_json::from_str(include_str!("vectors/jump.json")).unwrap();
+    let cases = file["groups"].as_array().unwrap().iter();
+    let mut checked = 0;
+    for case in cases.flat_map(|group| group["cases"].as_array().unwrap()) {
+        let key = case["key"].as_str().unwrap().parse().unwrap();
+        // A row has one number of buckets, or a table of several.
+        let rows: Vec<(u32, u64)> = match case["buckets"].as_object() {
+            None => vec![(
+                u32::try_from(case["buckets"].as_u64().unwrap()).unwrap(),
+                case["bucket"].as_u64().unwrap(),
+            )],
+            Some(table) => table
+                .iter()
+                .map(|(buckets, bucket)| (buckets.parse().unwrap(), bucket.as_u64().unwrap()))
+                .collect(),
+        };
+        for (buckets, bucket) in rows {
+            let owner = Jump::new(buckets).unwrap().owner(key);
+            assert_eq!(u64::from(owner.get()), bucket, "key {key} of {buckets}");
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 73 + 30 * 30);
+}
+
+#[test]
+fn bad_input_is_refused_by_field() {
+    for weight in [f64::NAN, f64::INFINITY, -1.0, 1e-9, 1e9] {
+        let refused = Members::new([Member::new("a").with_weight(weight)]).unwrap_err();
+        assert!(matches!(refused, MembersError::Weight { .. }), "{weight}");
+    }
+    assert!(matches!(
+        Members::from_names(["a", "a"]).unwrap_err(),
+        MembersError::Duplicate { .. }
+    ));
+    assert!(matches!(
+        Members::from_names(["x".repeat(1 << 20)]).unwrap_err(),
+        MembersError::NameLength {
+            bytes: 0x10_0000,
+            ..
+        }
+    ));
+    let none = Members::from_names(Vec::<String>::new()).unwrap();
+    assert!(matches!(Ring::new(&none), Err(BuildError::NoOwner { .. })));
+    let one = Members::from_names(["a"]).unwrap();
+    assert!(matches!(
+        Ring::with_points(&one, 0),
+        Err(BuildError::Size {
+            field: "points",
+            ..
+        })
+    ));
+    let heavy = Members::new([Member::new("a").with_weight(1e6)]).unwrap();
+    assert!(matches!(
+        Ring::with_points(&heavy, 1_000),
+        Err(BuildError::Size {
+            field: "points in all",
+            ..
+        })
+    ));
+    assert!(Jump::new(0).is_err());
+    assert!(one.without(MemberId::of_name("b")).is_err());
+    assert!(one.with(Member::new("a")).is_err());
+}
+
+#[test]
+fn one_node_owns_everything() {
+    let one = Members::from_names(["a"]).unwrap();
+    for placement in both(&one).unwrap() {
+        for key in [0, 1, u64::MAX / 2, u64::MAX] {
+            assert_eq!(placement.owner(key), NodeIx::new(0));
+        }
+    }
+    let ring = Ring::with_points(&one, 1).unwrap();
+    assert_eq!(
+        (ring.owner(0), ring.owner(u64::MAX)),
+        (NodeIx::new(0), NodeIx::new(0))
+    );
+}
+
+#[test]
+fn placement_never_changes() {
+    // Golden: two processes of two releases must agree.
+    let members = Members::from_names((0..7).map(|n| format!("node-{n}"))).unwrap();
+    let owners = |placement: &dyn Placement| -> String {
+        (0..24)
+            .map(|n| {
+                members[placement.owner(hash(n))]
+                    .name()
+                    .replace("node-", "")
+            })
+            .collect()
+    };
+    assert_eq!(
+        owners(&Ring::new(&members).unwrap()),
+        "250623550153344042411264"
+    );
+    assert_eq!(
+        owners(&Rendezvous::new(&members).unwrap()),
+        "522255363542561260355251"
+    );
+    assert_eq!(Xxh64::new().hash(b""), 0xef46_db37_51d8_e999);
+}
