@@ -338,7 +338,7 @@ fn a_quiet_hour_saves_up_no_storm() {
 fn with_panic_on_all_are_tried_when_none_is_healthy_and_a_draining_one_never() {
     let now = t0();
     let config = Config::default()
-        .with_probes(stackbeam_lb::ProbeConfig::default().with_thresholds(1, 1))
+        .with_probes(ProbeConfig::default().with_thresholds(1, 1))
         .with_panic(true);
     let balancer = Balancer::new(RoundRobin::new(), config);
     balancer.set_endpoints(

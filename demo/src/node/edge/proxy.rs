@@ -33,7 +33,8 @@ type Strategy = TwoChoices<PeakEwma>;
 /// Requests under way at once; further ones are answered with 503 at once.
 const IN_FLIGHT_MAX: usize = 1_024;
 
-/// Attempts for one request, over all servers.
+/// Attempts for one request that reached a server. Those that got no connection are bounded by
+/// [`WAIT_MAX`] alone.
 const ATTEMPTS_MAX: usize = 6;
 
 /// How long a request waits for a server when there is none, or all were tried, before it is refused.
@@ -212,10 +213,9 @@ impl Edge {
         self.budget.deposit(now());
         let give_up = now() + WAIT_MAX;
         let mut tried: Vec<String> = Vec::new();
-        let mut attempts = 0;
+        let mut sent = 0;
         loop {
             let lease = self.pick(&mut tried, give_up).await?;
-            attempts += 1;
             let failed = match self.attempt(*lease.target(), head, upload).await {
                 Ok(response) => {
                     return Ok(finish(lease, response, place));
@@ -228,7 +228,12 @@ impl Edge {
             }
             tried.push(lease.id().to_owned());
             lease.report(Outcome::Failure, now());
+            let connected = !matches!(failed, Failed::Connect);
+            sent += usize::from(connected);
             let (counter, reason, refusal) = match failed {
+                Failed::Connect if sent == 0 => {
+                    (&self.counts.connect_failures, "connect", Refusal::NoServer)
+                }
                 Failed::Connect => (&self.counts.connect_failures, "connect", Refusal::Lost),
                 Failed::Lost => (&self.counts.lost_connections, "lost", Refusal::Lost),
                 Failed::Slow => (&self.counts.timeouts, "timeout", Refusal::Slow),
@@ -237,14 +242,18 @@ impl Edge {
             metrics::counter!("stackbeam_edge_attempt_failures_total", "reason" => reason)
                 .increment(1);
             let may_repeat = self.retries
-                && attempts < ATTEMPTS_MAX
+                && if connected {
+                    sent < ATTEMPTS_MAX
+                } else {
+                    now() < give_up
+                }
                 && upload.can_repeat()
                 && !matches!(failed, Failed::Slow);
             if !may_repeat {
                 return Err(refusal);
             }
             // An attempt without a connection has put no load on anybody, so it costs no budget.
-            if !matches!(failed, Failed::Connect) && !self.budget.withdraw(now()) {
+            if connected && !self.budget.withdraw(now()) {
                 add(&self.counts.retries_denied);
                 return Err(refusal);
             }

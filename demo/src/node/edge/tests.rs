@@ -346,3 +346,20 @@ async fn a_server_that_joins_is_used_by_the_request_that_waits_for_one() {
     let answer = waiting.await.expect("the request");
     assert_eq!(answer, Ok((StatusCode::OK, "hello".to_owned())));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_only_server_is_dead_the_answer_says_that_nothing_was_carried_out() {
+    let mut backend = Backend::start();
+    let (_, addr) = start(true, &[backend.addr]).await;
+    backend.kill();
+    let answer = ask(
+        &http(),
+        "POST",
+        format!("http://{addr}/length"),
+        Bytes::new(),
+    )
+    .await
+    .expect("an answer");
+    assert_eq!(answer.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.1.contains("no web server is up"), "{}", answer.1);
+}
