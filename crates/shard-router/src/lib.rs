@@ -26,7 +26,7 @@
 //!   releases must agree on it.
 //! * A [`Partition`] says which shard a key belongs to: [`Modulo`], [`Ranges`], [`Slots`] (a fixed
 //!   number of hash slots, each assigned to a shard) or [`Directory`] (some keys by name, as celebrities
-//!   need it, the others by another partition).
+//!   need it, the others by another partition); and `Placed`, by consistent hashing.
 //! * A [`ShardMap`] is a partition with a version. It never changes; a change is a new map.
 //! * A [`Router`] holds the newest map. Readers take a snapshot without a lock; an older map never
 //!   replaces a newer one; a shard that is asked with an outdated version can say so.
@@ -38,7 +38,12 @@
 //! # Costs
 //!
 //! A look-up is a few instructions for [`Modulo`] and [`Slots`], a binary search for [`Ranges`] and a
-//! hash map look-up for [`Directory`]; no lock and no allocation. [`Slots`] take 4 bytes a slot.
+//! search tree look-up for [`Directory`] (which copies a key of bytes); no lock. [`Slots`] take 4 bytes
+//! a slot.
+//!
+//! # Features
+//!
+//! * `consistent-hash`: `Placed`, a partition by `stackbeam-consistent-hash`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod batch;
@@ -47,6 +52,8 @@ mod key;
 mod map;
 mod merge;
 mod partition;
+#[cfg(feature = "consistent-hash")]
+mod placed;
 mod skew;
 
 pub use batch::{Batch, Group, RestoreError, group};
@@ -55,6 +62,8 @@ pub use key::{Key, ShardId, ShardKey};
 pub use map::{Route, Router, ShardMap, StaleMap};
 pub use merge::{PageError, merge_page};
 pub use partition::{Directory, Modulo, Partition, PartitionError, Ranges, Slots};
+#[cfg(feature = "consistent-hash")]
+pub use placed::{Placed, PlacedError};
 pub use skew::{ShardLoad, Skew};
 
 #[cfg(doctest)]
