@@ -1,5 +1,9 @@
 //! A simulated cluster under random crashes, partitions, lost and late answers, driven by `Failover`.
 #![expect(
+    clippy::collapsible_match,
+    reason = "what to do and whether are two thoughts"
+)]
+#![expect(
     clippy::disallowed_methods,
     reason = "a simulation needs one instant to start from"
 )]
