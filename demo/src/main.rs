@@ -1,5 +1,6 @@
 //! `stackbeam`: the whole architecture in one command. This file is the command line only.
 
+mod app;
 mod control;
 mod node;
 mod options;
