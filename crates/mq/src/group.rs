@@ -30,6 +30,17 @@ impl Group {
         }
     }
 
+    #[cfg(feature = "server")]
+    pub(crate) fn number(&self) -> u32 {
+        self.id
+    }
+
+    #[cfg(feature = "server")]
+    pub(crate) fn by_number(queue: &Queue, id: u32) -> Option<Self> {
+        let name = queue.core.state.lock().groups.get(&id)?.name.clone();
+        Some(Self::new(queue.clone(), id, &name))
+    }
+
     /// The group's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -280,6 +291,18 @@ impl Lease {
     #[must_use]
     pub fn remaining(&self) -> Duration {
         Duration::from_micros(self.deadline.saturating_sub(self.core().clock.now()))
+    }
+
+    /// Group, message and token: enough to settle from elsewhere. The handle no longer gives it back.
+    #[cfg(feature = "server")]
+    pub(crate) fn detach(mut self) -> (u32, u64, u64) {
+        self.settled = true;
+        (self.group.id, self.seq, self.token)
+    }
+
+    #[cfg(feature = "server")]
+    pub(crate) fn published_micros(&self) -> u64 {
+        self.time
     }
 
     fn core(&self) -> &Arc<Core> {

@@ -40,6 +40,8 @@
 //!
 //! For fan-out (each process gets every message) use [`TopicOptions::fan_out`] and [`GroupOptions::broadcast`].
 //!
+//! To share a queue among processes use the `server` feature: `net::Server` and `net::Client`.
+//!
 //! # Costs
 //!
 //! A synced publish is one write and one `fdatasync`, shared by all who wait; it takes at least 4 KiB of log. A
@@ -49,6 +51,7 @@
 //! # Features
 //!
 //! * `tokio`: [`worker`], a pool of handlers with heartbeat, retries and drain.
+//! * `server`: `net`, a server and client over TCP or a unix socket.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -64,6 +67,8 @@ mod stats;
 mod storage;
 mod traits;
 
+#[cfg(feature = "server")]
+pub mod net;
 pub mod sim;
 #[cfg(feature = "tokio")]
 pub mod worker;

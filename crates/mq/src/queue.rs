@@ -255,6 +255,21 @@ impl Queue {
         }
     }
 
+    #[cfg(feature = "server")]
+    pub(crate) fn topic_by_number(&self, id: u32) -> Option<Topic> {
+        let (name, durability) = {
+            let state = self.core.state.lock();
+            let t = state.topics.get(&id)?;
+            (t.name.clone(), t.options.durability)
+        };
+        Some(Topic {
+            queue: self.clone(),
+            id,
+            name: name.into(),
+            durability,
+        })
+    }
+
     /// Names of all topics.
     #[must_use]
     pub fn topics(&self) -> Vec<String> {

@@ -404,7 +404,7 @@ impl Record {
 }
 
 impl Stored {
-    fn encode(&self, b: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, b: &mut Vec<u8>) {
         let flags = u8::from(self.key.is_some())
             | u8::from(self.dedup.is_some()) << 1
             | u8::from(!self.headers.is_empty()) << 2
@@ -435,7 +435,7 @@ impl Stored {
         b.extend_from_slice(&self.body);
     }
 
-    fn decode(r: &mut Reader<'_>) -> Option<Self> {
+    pub(crate) fn decode(r: &mut Reader<'_>) -> Option<Self> {
         let flags = r.byte()?;
         let priority = r.byte()?.min(7);
         let topic = r.u32()?;

@@ -286,6 +286,8 @@ pub(crate) fn open(
         .commit(&mark)
         .map_err(io_error("start an epoch in", "directory"))?;
     state.replaying = false;
+    // Tokens of leases that another process life gave out never match again.
+    state.next_token = ((epoch + 1) << 40) + 1;
     for g in state.groups.values_mut() {
         g.bury_spent(&mut state.dying);
     }

@@ -1,0 +1,364 @@
+//! The process that owns the files answers the others.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::wire::{self, Address};
+use crate::error::{PublishError, SettleError, TakeError, TopicError};
+use crate::group::{Group, extend, settle, settle_error};
+use crate::log::format::{Reader, group_options, put, put_bytes, topic_options};
+use crate::queue::Queue;
+use crate::shell::Committed;
+
+/// Connections served at once; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 1024;
+/// Requests of one connection in progress at once; more wait in the socket (back pressure).
+const REQUESTS_MAX: usize = 256;
+
+/// Serves a queue to other processes until it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: Address,
+    task: JoinHandle<()>,
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Server {
+    /// Listens on a TCP address (port 0 takes a free one) or on a socket file.
+    ///
+    /// # Errors
+    /// What the system says.
+    ///
+    /// # Cancel safety
+    /// Dropping the future listens to nothing.
+    pub async fn bind(queue: Queue, address: impl Into<Address>) -> io::Result<Self> {
+        let (listener, address) = match address.into() {
+            Address::Tcp(addr) => {
+                let listener = TcpListener::bind(addr).await?;
+                let addr = listener.local_addr()?;
+                (Listener::Tcp(listener), Address::Tcp(addr))
+            }
+            Address::Unix(path) => {
+                if std::os::unix::net::UnixStream::connect(&path).is_err() {
+                    drop(std::fs::remove_file(&path));
+                }
+                (
+                    Listener::Unix(UnixListener::bind(&path)?),
+                    Address::Unix(path),
+                )
+            }
+        };
+        let task = tokio::spawn(accept(listener, queue));
+        Ok(Self { address, task })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Address::Unix(path) = &self.address {
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
+async fn accept(listener: Listener, queue: Queue) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        if connections.len() >= CONNECTIONS_MAX {
+            connections.join_next().await;
+        }
+        let accepted = match &listener {
+            Listener::Tcp(l) => l.accept().await.map(|(s, _)| {
+                drop(s.set_nodelay(true));
+                let (r, w) = s.into_split();
+                connections.spawn(serve(r, w, queue.clone()));
+            }),
+            Listener::Unix(l) => l.accept().await.map(|(s, _)| {
+                let (r, w) = s.into_split();
+                connections.spawn(serve(r, w, queue.clone()));
+            }),
+        };
+        if accepted.is_err() {
+            // Out of file descriptors, most likely: others may close theirs.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+async fn serve<R, W>(mut from: R, mut to: W, queue: Queue)
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let (answers, mut answered) = mpsc::channel::<Vec<u8>>(REQUESTS_MAX);
+    // Dropped at the end of the connection: takes that wait are cancelled and lease nothing.
+    let mut requests = JoinSet::new();
+    requests.spawn(async move {
+        while let Some(answer) = answered.recv().await {
+            if wire::write_frame(&mut to, &answer).await.is_err() {
+                break;
+            }
+        }
+    });
+    let room = Arc::new(Semaphore::new(REQUESTS_MAX));
+    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+        let Ok(Some(frame)) = wire::read_frame(&mut from).await else {
+            break;
+        };
+        while requests.try_join_next().is_some() {}
+        let (queue, answers) = (queue.clone(), answers.clone());
+        requests.spawn(async move {
+            answer(&queue, &frame, &answers).await;
+            drop(permit);
+        });
+    }
+}
+
+/// Handles one request. Leases are let go only when their answer is on its way.
+async fn answer(queue: &Queue, frame: &Bytes, answers: &mpsc::Sender<Vec<u8>>) {
+    let Some((id, kind)) = wire::head(frame) else {
+        return;
+    };
+    let mut r = Reader {
+        bytes: frame,
+        at: 9,
+    };
+    let bad = || error(id, wire::BAD, "the request cannot be parsed");
+    let reply = match kind {
+        wire::PUBLISH => publish(queue, id, &mut r).await,
+        wire::TAKE => {
+            let Some((group, max)) = r.u32().zip(r.u32()) else {
+                drop(answers.send(bad()).await);
+                return;
+            };
+            take(queue, id, group, max as usize, answers).await;
+            return;
+        }
+        wire::SETTLE => settle_lease(queue, id, &mut r).await,
+        wire::EXTEND => extend_lease(queue, id, &mut r),
+        wire::TOPIC | wire::GROUP => name(queue, id, kind, frame.clone()).await,
+        wire::STATS => Some(stats(queue, id)),
+        _ => None,
+    };
+    drop(answers.send(reply.unwrap_or_else(bad)).await);
+}
+
+fn error(id: u64, status: u8, what: &str) -> Vec<u8> {
+    let mut b = wire::begin(id, status);
+    put_bytes(&mut b, what.as_bytes());
+    b
+}
+
+async fn publish(queue: &Queue, id: u64, r: &mut Reader<'_>) -> Option<Vec<u8>> {
+    let topic = r.u32()?;
+    let n = r.count(4)?;
+    let mut messages = Vec::with_capacity(n);
+    for _ in 0..n {
+        messages.push(wire::message(r)?);
+    }
+    let Some(topic) = queue.topic_by_number(topic) else {
+        return Some(error(id, wire::CLOSED, "no such topic"));
+    };
+    Some(match topic.publish_all(messages).await {
+        Ok(receipts) => {
+            let mut b = wire::begin(id, wire::OK);
+            put(&mut b, receipts.len() as u64);
+            for receipt in receipts {
+                put(&mut b, receipt.id.0);
+                b.push(u8::from(receipt.duplicate));
+            }
+            b
+        }
+        Err(PublishError::Full { waiting, .. }) => {
+            let mut b = wire::begin(id, wire::FULL);
+            put(&mut b, waiting);
+            b
+        }
+        Err(PublishError::TooLarge { size, max, .. }) => {
+            let mut b = wire::begin(id, wire::TOO_LARGE);
+            put(&mut b, size as u64);
+            put(&mut b, max as u64);
+            b
+        }
+        Err(PublishError::Unknown(what)) => error(id, wire::UNKNOWN, &what),
+        Err(PublishError::Closed) => error(id, wire::CLOSED, "the queue is closed"),
+    })
+}
+
+async fn take(queue: &Queue, id: u64, group: u32, max: usize, answers: &mpsc::Sender<Vec<u8>>) {
+    let taken = match Group::by_number(queue, group) {
+        Some(group) => group.take(max.min(10_000)).await,
+        None => Err(TakeError::NoGroup),
+    };
+    // Wait for room first: until the answer has a place in the channel, the leases stay ours to give back.
+    let Ok(slot) = answers.reserve().await else {
+        return;
+    };
+    slot.send(match taken {
+        Ok(leases) => {
+            let mut b = wire::begin(id, wire::OK);
+            put(&mut b, leases.len() as u64);
+            for lease in leases {
+                let remaining = crate::log::format::micros(lease.remaining());
+                wire::put_message(&mut b, lease.message());
+                put(&mut b, u64::from(lease.attempt()));
+                put(&mut b, lease.published_micros());
+                put(&mut b, remaining);
+                let (_, seq, token) = lease.detach();
+                put(&mut b, seq);
+                put(&mut b, token);
+            }
+            b
+        }
+        Err(TakeError::NoGroup) => error(id, wire::NO_GROUP, ""),
+        Err(TakeError::Damaged {
+            id: message,
+            file,
+            offset,
+            what,
+        }) => {
+            let mut b = wire::begin(id, wire::DAMAGED);
+            put(&mut b, message);
+            put_bytes(&mut b, file.as_bytes());
+            put(&mut b, offset);
+            put_bytes(&mut b, what.as_bytes());
+            b
+        }
+        Err(TakeError::Disk(what)) => error(id, wire::UNKNOWN, &what),
+        Err(TakeError::Closed) => error(id, wire::CLOSED, "the queue is closed"),
+    });
+}
+
+fn settled(id: u64, done: Result<(), SettleError>) -> Vec<u8> {
+    match done {
+        Ok(()) => wire::begin(id, wire::OK),
+        Err(SettleError::LeaseLost) => error(id, wire::LEASE_LOST, ""),
+        Err(SettleError::Unknown(what)) => error(id, wire::UNKNOWN, &what),
+        Err(e) => error(id, wire::CLOSED, &e.to_string()),
+    }
+}
+
+async fn settle_lease(queue: &Queue, id: u64, r: &mut Reader<'_>) -> Option<Vec<u8>> {
+    let (group, seq, token, how) = (r.u32()?, r.u64()?, r.u64()?, wire::settle(r)?);
+    let done = match settle(&queue.core, group, seq, token, how) {
+        Ok((ticket, durability)) => {
+            let wait = Committed {
+                core: Arc::clone(&queue.core),
+                ticket,
+                durability,
+            };
+            wait.await.map_err(settle_error)
+        }
+        Err(e) => Err(e),
+    };
+    Some(settled(id, done))
+}
+
+fn extend_lease(queue: &Queue, id: u64, r: &mut Reader<'_>) -> Option<Vec<u8>> {
+    let (group, seq, token, by) = (
+        r.u32()?,
+        r.u64()?,
+        r.u64()?,
+        Duration::from_micros(r.u64()?),
+    );
+    Some(settled(
+        id,
+        extend(&queue.core, group, seq, token, by).map(drop),
+    ))
+}
+
+/// Finds or makes a topic or group. Making one waits for a commit, so it runs off the runtime's threads.
+async fn name(queue: &Queue, id: u64, kind: u8, frame: Bytes) -> Option<Vec<u8>> {
+    let queue = queue.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        let mut r = Reader {
+            bytes: &frame,
+            at: 9,
+        };
+        Some(if kind == wire::TOPIC {
+            let name = r.string()?;
+            queue
+                .topic_with(&name, topic_options(&mut r)?)
+                .map(|t| t.id)
+        } else {
+            let topic = r.u32()?;
+            let name = r.string()?;
+            let options = group_options(&mut r)?;
+            match queue.topic_by_number(topic) {
+                Some(topic) => topic.group_with(&name, options).map(|g| g.number()),
+                None => Err(TopicError::Closed),
+            }
+        })
+    });
+    Some(match made.await.ok()?? {
+        Ok(number) => {
+            let mut b = wire::begin(id, wire::OK);
+            put(&mut b, u64::from(number));
+            b
+        }
+        Err(TopicError::TooMany(max)) => {
+            let mut b = wire::begin(id, wire::TOO_MANY);
+            put(&mut b, max as u64);
+            b
+        }
+        Err(TopicError::Disk(what)) => error(id, wire::UNKNOWN, &what),
+        Err(e) => error(id, wire::CLOSED, &e.to_string()),
+    })
+}
+
+fn stats(queue: &Queue, id: u64) -> Vec<u8> {
+    let stats = queue.stats();
+    let mut b = wire::begin(id, wire::OK);
+    put(&mut b, stats.disk_faults);
+    put(&mut b, stats.topics.len() as u64);
+    for t in &stats.topics {
+        put_bytes(&mut b, t.name.as_bytes());
+        for n in [
+            t.published,
+            t.duplicates,
+            t.held,
+            t.held_bytes,
+            t.groups.len() as u64,
+        ] {
+            put(&mut b, n);
+        }
+        for g in &t.groups {
+            put_bytes(&mut b, g.name.as_bytes());
+            let oldest = crate::log::format::micros(g.oldest_ready);
+            for n in [
+                g.published,
+                g.acked,
+                g.ready,
+                g.leased,
+                g.delayed,
+                g.dead,
+                g.delivered,
+                g.redelivered,
+                g.expired,
+                oldest,
+            ] {
+                put(&mut b, n);
+            }
+        }
+    }
+    b
+}

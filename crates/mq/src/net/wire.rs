@@ -1,0 +1,180 @@
+//! The bytes between client and server: length-delimited frames, one request or answer each.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::group::Settle;
+use crate::log::format::{Reader, Stored, micros, put, put_bytes};
+use crate::message::{Message, NotBefore};
+
+/// Largest frame. A batch beyond it is refused before it is sent.
+pub(super) const FRAME_MAX: usize = 64 << 20;
+
+pub(super) const PUBLISH: u8 = 1;
+pub(super) const TAKE: u8 = 2;
+pub(super) const SETTLE: u8 = 3;
+pub(super) const EXTEND: u8 = 4;
+pub(super) const TOPIC: u8 = 5;
+pub(super) const GROUP: u8 = 6;
+pub(super) const STATS: u8 = 7;
+
+/// Status of an answer.
+pub(super) const OK: u8 = 0;
+pub(super) const FULL: u8 = 1;
+pub(super) const TOO_LARGE: u8 = 2;
+pub(super) const UNKNOWN: u8 = 3;
+pub(super) const CLOSED: u8 = 4;
+pub(super) const LEASE_LOST: u8 = 5;
+pub(super) const NO_GROUP: u8 = 6;
+pub(super) const DAMAGED: u8 = 7;
+pub(super) const TOO_MANY: u8 = 8;
+pub(super) const BAD: u8 = 9;
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Address {
+    /// A TCP address; use loopback.
+    Tcp(SocketAddr),
+    /// A socket file. A stale one is replaced at bind.
+    Unix(PathBuf),
+}
+
+impl From<SocketAddr> for Address {
+    fn from(addr: SocketAddr) -> Self {
+        Self::Tcp(addr)
+    }
+}
+
+impl From<PathBuf> for Address {
+    fn from(path: PathBuf) -> Self {
+        Self::Unix(path)
+    }
+}
+
+/// Reads one frame; `None` at a clean end.
+pub(super) async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Bytes>> {
+    let len = match from.read_u32_le().await {
+        Ok(len) => len as usize,
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    if !(9..=FRAME_MAX).contains(&len) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "frame length out of bounds",
+        ));
+    }
+    // Grows with what arrives, so that a lying length allocates nothing.
+    let mut buf = Vec::with_capacity(len.min(64 << 10));
+    from.take(len as u64).read_to_end(&mut buf).await?;
+    if buf.len() < len {
+        return Ok(None);
+    }
+    Ok(Some(Bytes::from(buf)))
+}
+
+pub(super) async fn write_frame(
+    to: &mut (impl AsyncWrite + Unpin),
+    frame: &[u8],
+) -> io::Result<()> {
+    let len =
+        u32::try_from(frame.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut whole = Vec::with_capacity(frame.len() + 4);
+    whole.extend_from_slice(&len.to_le_bytes());
+    whole.extend_from_slice(frame);
+    to.write_all(&whole).await
+}
+
+/// A frame's id and kind (of a request) or status (of an answer).
+pub(super) fn head(frame: &Bytes) -> Option<(u64, u8)> {
+    let id = frame.get(..8)?;
+    Some((crate::log::format::le64(id), *frame.get(8)?))
+}
+
+pub(super) fn begin(id: u64, kind: u8) -> Vec<u8> {
+    let mut b = id.to_le_bytes().to_vec();
+    b.push(kind);
+    b
+}
+
+pub(super) fn put_message(b: &mut Vec<u8>, m: &Message) {
+    let (kind, value) = match m.not_before {
+        NotBefore::Now => (0, 0),
+        NotBefore::After(d) => (1, micros(d)),
+        NotBefore::At(t) => (2, t.duration_since(UNIX_EPOCH).map_or(0, micros)),
+    };
+    b.push(kind);
+    put(b, value);
+    let stored = Stored {
+        topic: 0,
+        target: 0,
+        priority: m.priority,
+        not_before: 0,
+        key: m.key.clone(),
+        dedup: m.dedup.clone(),
+        headers: m.headers.clone(),
+        body: m.body.clone(),
+    };
+    let mut inner = Vec::with_capacity(m.body.len() + 32);
+    stored.encode(&mut inner);
+    put_bytes(b, &inner);
+}
+
+pub(super) fn message(r: &mut Reader<'_>) -> Option<Message> {
+    let kind = r.byte()?;
+    let value = r.u64()?;
+    let inner = r.bytes()?;
+    let stored = Stored::decode(&mut Reader {
+        bytes: &inner,
+        at: 0,
+    })?;
+    let not_before = match kind {
+        0 => NotBefore::Now,
+        1 => NotBefore::After(Duration::from_micros(value)),
+        2 => NotBefore::At(UNIX_EPOCH.checked_add(Duration::from_micros(value))?),
+        _ => return None,
+    };
+    Some(Message {
+        body: stored.body,
+        key: stored.key,
+        dedup: stored.dedup,
+        priority: stored.priority,
+        not_before,
+        headers: stored.headers,
+    })
+}
+
+pub(super) fn put_settle(b: &mut Vec<u8>, how: &Settle) {
+    match how {
+        Settle::Done => b.push(0),
+        Settle::Retry { after } => {
+            b.push(1);
+            put(b, micros(*after));
+        }
+        Settle::Release => b.push(2),
+        Settle::Dead { reason } => {
+            b.push(3);
+            put_bytes(b, reason.as_bytes());
+        }
+    }
+}
+
+pub(super) fn settle(r: &mut Reader<'_>) -> Option<Settle> {
+    Some(match r.byte()? {
+        0 => Settle::Done,
+        1 => Settle::Retry {
+            after: Duration::from_micros(r.u64()?),
+        },
+        2 => Settle::Release,
+        3 => Settle::Dead {
+            reason: r.string()?,
+        },
+        _ => return None,
+    })
+}
