@@ -52,6 +52,7 @@
 //!
 //! * `tokio`: [`worker`], a pool of handlers with heartbeat, retries and drain.
 //! * `server`: `net`, a server and client over TCP or a unix socket.
+//! * `torture`: the crash torture, as a function and as the binary `mq-torture`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -70,6 +71,8 @@ mod traits;
 #[cfg(feature = "server")]
 pub mod net;
 pub mod sim;
+#[cfg(feature = "torture")]
+pub mod torture;
 #[cfg(feature = "tokio")]
 pub mod worker;
 

@@ -449,4 +449,37 @@ impl GroupState {
         let idle = self.idle_deadline().filter(|_| !self.dropping);
         timer.into_iter().chain(idle).min()
     }
+
+    /// Every index agrees with every other.
+    #[cfg(feature = "torture")]
+    pub(crate) fn validate(&self) {
+        let settling = self
+            .entries
+            .values()
+            .filter(|e| matches!(e.stage, Stage::Settling | Stage::Leased { .. }))
+            .count();
+        let delayed = self
+            .entries
+            .values()
+            .filter(|e| matches!(e.stage, Stage::Delayed { .. }))
+            .count();
+        let parked = self
+            .entries
+            .values()
+            .filter(|e| matches!(e.stage, Stage::Parked))
+            .count();
+        assert_eq!(self.leased, settling as u64, "leased");
+        assert_eq!(self.delayed, delayed as u64, "delayed");
+        assert_eq!(self.parked.len(), parked, "parked");
+        assert_eq!(
+            self.outstanding(),
+            self.ready_len() + self.leased + self.delayed,
+            "identity"
+        );
+        assert_eq!(
+            self.all_outstanding().len() as u64,
+            self.outstanding(),
+            "outstanding"
+        );
+    }
 }
