@@ -351,8 +351,8 @@ where
                 lease,
                 over: false,
             };
-            // It may have come while we were on our way.
-            if let Some(value) = self.shared.cache.get_if(key, &valid) {
+            // It may have come while we were on our way. This caller's miss has been counted.
+            if let Some(value) = self.shared.cache.peek_if(key, &valid) {
                 lead.over = true;
                 self.shared.clear(key, &lead.flight);
                 lead.flight.finish(Ok(value.clone()));

@@ -345,6 +345,23 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         value
     }
 
+    /// The value of a key if `valid` says yes to it, without counting as a use or as a look-up.
+    pub(crate) fn peek_if<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        key: &Q,
+        valid: impl FnOnce(&V) -> bool,
+    ) -> Option<V> {
+        let hash = self.hash(key);
+        let shard = self.inner.shard(hash).lock();
+        shard
+            .engine
+            .peek(hash, key)
+            .filter(|entry| entry.expires == Duration::MAX || entry.expires > self.inner.now())
+            .map(|entry| &entry.value)
+            .filter(|value| valid(value))
+            .cloned()
+    }
+
     /// Inserts an entry. What has to make room leaves; an entry heavier than the whole cache is
     /// dropped, with an older value of its key. Leases on the key become outdated.
     pub fn insert(&self, key: K, value: V) {

@@ -161,6 +161,8 @@ async fn a_thousand_who_ask_at_once_cause_one_load() {
     for task in tasks {
         assert_eq!(task.await.unwrap(), 49);
     }
+    let stats = users.cache().stats();
+    assert_eq!(stats.hits + stats.misses, 1_000, "one look-up a caller");
     assert_eq!(loads.load(Ordering::SeqCst), 1);
 }
 
