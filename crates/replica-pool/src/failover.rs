@@ -255,7 +255,8 @@ impl Failover {
             member.next_probe = now + self.config.probe_every;
         }
         if matches!(action, Action::Follow { .. }) {
-            member.repointing = None;
+            // Told again, if need be, with the next probe and not in a busy loop.
+            member.repointing = Some(now + self.config.probe_every);
         }
         match outcome {
             Ok(evidence) => {

@@ -1,5 +1,9 @@
 //! A simulated cluster under random crashes, partitions, lost and late answers, driven by `Failover`.
 #![expect(
+    clippy::panic_in_result_fn,
+    reason = "a broken law ends the test wherever it shows"
+)]
+#![expect(
     clippy::collapsible_match,
     reason = "what to do and whether are two thoughts"
 )]
@@ -336,4 +340,36 @@ fn a_dead_primary_is_replaced_within_half_a_second_of_probes() {
         drive(&mut world, &mut coordinator, now);
         assert!(now - dead < Duration::from_millis(500), "no new primary");
     }
+}
+
+#[test]
+fn a_copy_that_cannot_be_repointed_is_told_again_with_the_next_probe_only() {
+    let mut now = Instant::now();
+    let mut coordinator = Failover::new(FailoverConfig::default(), [0, 1], 1, now);
+    let mut told = 0;
+    for _ in 0..10 {
+        for _ in 0..100 {
+            let Some(action) = coordinator.poll(now) else {
+                break;
+            };
+            let role = match action.member() {
+                0 => Role::Primary,
+                _ => Role::Replica,
+            };
+            let outcome = match action {
+                Action::Follow { .. } => {
+                    told += 1;
+                    Err(Failure::Lost)
+                }
+                _ => Ok(Evidence::new(role, 1)),
+            };
+            coordinator.answered(&action, outcome, now);
+        }
+        now += Duration::from_millis(100);
+    }
+    assert_eq!(coordinator.primary(), Some(0));
+    assert!(
+        (5..=10).contains(&told),
+        "told {told} times in ten intervals"
+    );
 }
