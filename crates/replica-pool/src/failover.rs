@@ -152,6 +152,8 @@ struct Member {
     next_probe: Instant,
     probing: bool,
     repointing: Option<Instant>,
+    /// The probe on its way was sent before a promotion and may describe the time before it.
+    outdated: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -208,6 +210,7 @@ impl Failover {
                     next_probe: now,
                     probing: false,
                     repointing: None,
+                    outdated: false,
                 })
                 .collect(),
             phase: Phase::Watching { primary: None },
@@ -250,6 +253,14 @@ impl Failover {
         else {
             return;
         };
+        let outdated = match action {
+            Action::Probe { .. } => std::mem::take(&mut member.outdated),
+            // Promises of a round that is over, one way or the other.
+            Action::Fence { epoch, .. } => {
+                !matches!(&self.phase, Phase::Fencing { epoch: asked, .. } if asked == epoch)
+            }
+            _ => false,
+        };
         if probe {
             member.probing = false;
             member.next_probe = now + self.config.probe_every;
@@ -264,7 +275,8 @@ impl Failover {
                 member.refusals = 0;
                 let known = member.evidence.as_ref().map_or(0, |known| known.epoch);
                 // A late answer must not undo a newer one.
-                if evidence.epoch >= known || !self.config.fencing {
+                let newer = evidence.epoch > known || (evidence.epoch == known && !outdated);
+                if newer || !self.config.fencing {
                     member.evidence = Some(evidence.clone());
                 }
                 self.highest = self.highest.max(evidence.epoch);
@@ -374,6 +386,9 @@ impl Failover {
                 if evidence.role == Role::Primary {
                     let (member, epoch) = (*member, *epoch);
                     self.stats.promotions += 1;
+                    for one in self.members.iter_mut().filter(|one| one.id == member) {
+                        one.outdated = one.probing;
+                    }
                     self.notices.push(Notice::Reigns { member, epoch });
                     self.phase = Phase::Watching {
                         primary: Some(member),

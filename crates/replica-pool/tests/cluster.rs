@@ -373,3 +373,45 @@ fn a_copy_that_cannot_be_repointed_is_told_again_with_the_next_probe_only() {
         "told {told} times in ten intervals"
     );
 }
+
+#[test]
+fn answers_from_before_a_promotion_do_not_undo_it() {
+    let mut now = Instant::now();
+    let mut coordinator = Failover::new(FailoverConfig::default(), [0], 1, now);
+    let mut before = Evidence::new(Role::Replica, 0);
+    before.voter = false;
+    let mut late = Vec::new();
+    for _ in 0..20 {
+        while let Some(action) = coordinator.poll(now) {
+            match action {
+                Action::Fence {
+                    epoch, claimant, ..
+                } => {
+                    (before.epoch, before.claimant) = (epoch, claimant);
+                    coordinator.answered(&action, Ok(before.clone()), now);
+                    late.push((action, before.clone()));
+                }
+                Action::Promote { epoch, .. } => {
+                    // A probe that goes out now is answered with the state before the promotion.
+                    now += Duration::from_millis(200);
+                    while let Some(probe) = coordinator.poll(now) {
+                        late.push((probe, before.clone()));
+                    }
+                    let reigning = Evidence::new(Role::Primary, epoch);
+                    coordinator.answered(&action, Ok(reigning.clone()), now);
+                    for (action, evidence) in late.drain(..) {
+                        coordinator.answered(&action, Ok(evidence), now);
+                    }
+                    before = reigning;
+                }
+                _ => coordinator.answered(&action, Ok(before.clone()), now),
+            }
+        }
+        now += Duration::from_millis(100);
+    }
+    assert_eq!(coordinator.primary(), Some(0));
+    assert_eq!(
+        (coordinator.stats().fencings, coordinator.stats().promotions),
+        (1, 1)
+    );
+}
