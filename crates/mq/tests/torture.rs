@@ -4,7 +4,13 @@ use stackbeam_mq::torture::{Sabotage, faults, run};
 
 #[test]
 fn nothing_acknowledged_is_lost_at_any_crash_point() {
-    let report = run(3_000, 1, Sabotage::None);
+    // Optimised builds (`cargo xtask torture mq`) run the long form.
+    let states = if cfg!(debug_assertions) {
+        3_000
+    } else {
+        100_000
+    };
+    let report = run(states, 1, Sabotage::None);
     assert!(report.failures.is_empty(), "{:#?}", report.failures);
 }
 

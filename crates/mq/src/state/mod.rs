@@ -433,7 +433,11 @@ impl State {
         let options = TopicOptions::default()
             .messages_max(u64::MAX)
             .bytes_max(u64::MAX);
-        let (dead, _) = self.topic(&name, &options, now)?;
+        // A dead letter must have a place, also when the names are used up.
+        let names_max = std::mem::replace(&mut self.limits.names_max, usize::MAX);
+        let made = self.topic(&name, &options, now);
+        self.limits.names_max = names_max;
+        let (dead, _) = made?;
         m.topic = dead;
         m.target = 0;
         m.not_before = 0;
