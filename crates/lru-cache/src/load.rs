@@ -6,7 +6,7 @@
 //! a load is under way, those who asked before get what was loaded, nothing is stored, and those who
 //! ask later load anew. No runtime is needed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
@@ -49,8 +49,10 @@ struct Flight<V, E> {
 
 struct State<V, E> {
     outcome: Outcome<V, E>,
-    /// In the order in which they came; a waiter that left is an empty place.
-    waiters: Vec<Option<Waker>>,
+    /// By ticket, so in the order in which they came. Who leaves is taken out: a load that hangs while
+    /// callers time out and come back takes no more room than there are callers.
+    waiters: BTreeMap<u64, Waker>,
+    next_ticket: u64,
 }
 
 enum Outcome<V, E> {
@@ -67,7 +69,8 @@ impl<V, E> Flight<V, E> {
         Self {
             state: Mutex::new(State {
                 outcome: Outcome::Loading,
-                waiters: Vec::new(),
+                waiters: BTreeMap::new(),
+                next_ticket: 0,
             }),
         }
     }
@@ -79,7 +82,7 @@ impl<V, E> Flight<V, E> {
             state.outcome = Outcome::Done(outcome);
             std::mem::take(&mut state.waiters)
         };
-        waiters.into_iter().flatten().for_each(Waker::wake);
+        waiters.into_values().for_each(Waker::wake);
     }
 
     /// Gives the lead up: the waiter that has waited longest is woken to take it.
@@ -87,9 +90,9 @@ impl<V, E> Flight<V, E> {
         let next = {
             let mut state = self.state.lock();
             state.outcome = Outcome::Leaderless;
-            state.waiters.iter_mut().find_map(Option::take)
+            state.waiters.pop_first()
         };
-        if let Some(next) = next {
+        if let Some((_, next)) = next {
             next.wake();
         }
     }
@@ -106,7 +109,7 @@ struct Waiting<'a, K: Hash + Eq, V, E, P: Policy, S: BuildHasher> {
     shared: &'a Shared<K, V, E, P, S>,
     key: &'a K,
     flight: &'a Arc<Flight<V, E>>,
-    place: Option<usize>,
+    ticket: Option<u64>,
     over: bool,
 }
 
@@ -124,23 +127,19 @@ impl<K: Hash + Eq, V: Clone, E, P: Policy, S: BuildHasher> Future for Waiting<'_
             }
             Outcome::Leaderless => {
                 state.outcome = Outcome::Loading;
-                if let Some(place) = this.place.take()
-                    && let Some(waiter) = state.waiters.get_mut(place)
-                {
-                    *waiter = None;
+                if let Some(ticket) = this.ticket {
+                    state.waiters.remove(&ticket);
                 }
                 this.over = true;
                 Poll::Ready(Heard::Lead)
             }
             Outcome::Loading => {
-                let waker = Some(context.waker().clone());
-                match this.place.and_then(|place| state.waiters.get_mut(place)) {
-                    Some(waiter) => *waiter = waker,
-                    None => {
-                        this.place = Some(state.waiters.len());
-                        state.waiters.push(waker);
-                    }
-                }
+                let ticket = *this.ticket.get_or_insert(state.next_ticket);
+                state.next_ticket = state.next_ticket.max(ticket + 1);
+                // A waker that was replaced may run the caller's code when dropped: not under the lock.
+                let before = state.waiters.insert(ticket, context.waker().clone());
+                drop(state);
+                drop(before);
                 Poll::Pending
             }
         }
@@ -154,20 +153,20 @@ impl<K: Hash + Eq, V, E, P: Policy, S: BuildHasher> Drop for Waiting<'_, K, V, E
         }
         let (leaderless, next) = {
             let mut state = self.flight.state.lock();
-            if let Some(waiter) = self.place.and_then(|place| state.waiters.get_mut(place)) {
-                *waiter = None;
-            }
+            let own = self.ticket.and_then(|ticket| state.waiters.remove(&ticket));
             // We may have been the one woken to lead.
             let leaderless = matches!(state.outcome, Outcome::Leaderless);
-            let next = state
-                .waiters
-                .iter_mut()
-                .filter(|_| leaderless)
-                .find_map(Option::take);
+            let next = if leaderless {
+                state.waiters.pop_first()
+            } else {
+                None
+            };
+            drop(state);
+            drop(own);
             (leaderless, next)
         };
         match next {
-            Some(next) => next.wake(),
+            Some((_, next)) => next.wake(),
             // Nobody is left: the flight must not stay on the board for ever.
             None if leaderless => self.shared.clear(self.key, self.flight),
             None => {}
@@ -251,7 +250,7 @@ impl<K: Hash + Eq, V, E, P: Policy, S: BuildHasher> Drop for Lead<'_, K, V, E, P
         // Dropped half-way. With nobody waiting the flight ends; else the next one leads.
         let alone = {
             let state = self.flight.state.lock();
-            state.waiters.iter().all(Option::is_none)
+            state.waiters.is_empty()
         };
         if alone {
             self.shared.clear(self.key, &self.flight);
@@ -333,7 +332,7 @@ where
                     shared: &self.shared,
                     key,
                     flight: &flight,
-                    place: None,
+                    ticket: None,
                     over: false,
                 };
                 match waiting.await {
@@ -438,5 +437,39 @@ fn block_on<F: Future>(future: F) -> F::Output {
             // A wake between the poll and here leaves a token, so that this returns at once.
             Poll::Pending => std::thread::park_timeout(Duration::from_secs(3600)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiters_that_leave_a_hanging_load_leave_nothing_behind() {
+        let through: ReadThrough<u8, u8, ()> = ReadThrough::new(Cache::new(8));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut hanging = Box::pin(through.get_or_load(&1, std::future::pending));
+        assert!(hanging.as_mut().poll(&mut context).is_pending());
+        for _ in 0..1_000 {
+            let mut waiting = Box::pin(through.get_or_load(&1, std::future::pending));
+            assert!(waiting.as_mut().poll(&mut context).is_pending());
+        }
+        let flights = through.shared.flights.lock();
+        let flight = Arc::clone(&flights.get(&1).expect("the load is under way").flight);
+        drop(flights);
+        assert!(flight.state.lock().waiters.is_empty());
+        drop(hanging);
+        assert!(through.shared.flights.lock().is_empty());
+    }
+
+    #[test]
+    fn a_load_counts_as_one_look_up() {
+        let through: ReadThrough<u8, u8, ()> = ReadThrough::new(Cache::new(8));
+        for _ in 0..2 {
+            let value = through.get_or_load_blocking(&1, || Ok(7));
+            assert_eq!(value.expect("loaded"), 7);
+        }
+        let stats = through.cache().stats();
+        assert_eq!((stats.hits, stats.misses), (1, 1));
     }
 }
