@@ -3,11 +3,13 @@
 mod fifo;
 mod lfu;
 mod lru;
+mod s3fifo;
 mod sieve;
 
 pub use fifo::Fifo;
 pub use lfu::Lfu;
 pub use lru::Lru;
+pub use s3fifo::S3Fifo;
 pub use sieve::Sieve;
 
 /// Decides who leaves. It sees slots, small numbers that stand for entries while these are cached and
