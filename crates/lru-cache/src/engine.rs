@@ -134,6 +134,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
     }
 
     /// Whether the entry of a key can expire: only then a clock has to be read.
+    #[cfg(feature = "std")]
     pub(crate) fn can_expire<Q: Equivalent<K> + ?Sized>(&self, hash: u64, key: &Q) -> bool {
         self.peek(hash, key)
             .is_some_and(|entry| entry.expires != Duration::MAX)
