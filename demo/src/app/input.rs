@@ -119,10 +119,10 @@ impl Fields {
     /// A name that appears in addresses.
     pub(crate) fn username(&mut self, field: &str) -> Change<String> {
         let name = self.optional(field, 64, Lines::One);
-        if let Change::Set(text) = &name {
-            if text.trim() != text {
-                self.fault(field, "must not begin or end with a space");
-            }
+        if let Change::Set(text) = &name
+            && text.trim() != text
+        {
+            self.fault(field, "must not begin or end with a space");
         }
         name
     }
