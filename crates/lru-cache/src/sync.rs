@@ -20,7 +20,15 @@ type Listener<K, V> = Box<dyn Fn(K, V, Cause) + Send + Sync>;
 type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
 
 /// Shards unless told otherwise: enough that two threads rarely meet.
-const SHARDS: usize = 16;
+const SHARDS: u64 = 16;
+
+/// Capacity that a default shard has at least: with fewer entries it would forget the wrong ones.
+const SHARD_CAPACITY_MIN: u64 = 64;
+
+fn default_shards(capacity: u64) -> usize {
+    let most = (capacity / SHARD_CAPACITY_MIN).clamp(1, SHARDS);
+    1 << most.ilog2()
+}
 
 /// Settings of a [`Cache`].
 pub struct Builder<K, V, S = RandomState> {
@@ -57,7 +65,7 @@ impl<K, V> Builder<K, V> {
     pub fn new(capacity: u64) -> Self {
         Self {
             capacity,
-            shards: SHARDS,
+            shards: default_shards(capacity),
             ttl: None,
             weigher: None,
             listener: None,
@@ -69,7 +77,8 @@ impl<K, V> Builder<K, V> {
 
 impl<K, V, S> Builder<K, V, S> {
     /// Sets the number of shards; rounded up to a power of two, at most 1024. One shard evicts exactly
-    /// as the policy says; several do so each for its own keys. Defaults to 16.
+    /// as the policy says; several do so each for its own keys. Defaults to
+    /// 16, or fewer for a capacity below 1024: one below 128.
     #[must_use]
     pub fn with_shards(mut self, shards: usize) -> Self {
         self.shards = shards.clamp(1, 1024).next_power_of_two();

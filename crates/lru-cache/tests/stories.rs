@@ -9,7 +9,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use stackbeam_lru_cache::load::{LoadError, ReadThrough};
-use stackbeam_lru_cache::{Cache, Cause, sync};
+use stackbeam_lru_cache::{Cache, Cause, Lru, sync};
 
 type Users = ReadThrough<u32, u64, String>;
 
@@ -317,4 +317,15 @@ fn threads_that_block_share_one_load() {
         }
     });
     assert_eq!(loads.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_small_shared_cache_forgets_in_the_policys_order() {
+    let cache: sync::Cache<u32, u32, Lru> = sync::Cache::new(100);
+    for key in 0..250 {
+        cache.insert(key, key);
+    }
+    for key in 0..250 {
+        assert_eq!(cache.get(&key).is_some(), key >= 150, "key {key}");
+    }
 }
