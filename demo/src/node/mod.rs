@@ -7,6 +7,7 @@
 pub(crate) mod config;
 mod edge;
 pub(crate) mod peer;
+mod web;
 
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
@@ -242,8 +243,8 @@ pub(crate) fn main() -> Result<(), NodeError> {
 async fn run(context: NodeContext) -> Result<(), NodeError> {
     match context.config.role {
         Role::Edge => edge::run(context).await,
-        role
-        @ (Role::Web | Role::Store | Role::Coord | Role::Queue | Role::Worker | Role::Load) => {
+        Role::Web => web::run(context).await,
+        role @ (Role::Store | Role::Coord | Role::Queue | Role::Worker | Role::Load) => {
             Err(NodeError::Role(format!("no {} yet", role.name())))
         }
     }
