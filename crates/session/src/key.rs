@@ -44,16 +44,20 @@ impl Key {
     /// # Errors
     /// [`KeyError::Malformed`] for another length, [`KeyError::Placeholder`] for constant bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
-        let key = Self::from_raw(bytes)?;
-        let step = bytes[1].wrapping_sub(bytes[0]);
+        Self::from_raw(bytes)?.not_a_placeholder()
+    }
+
+    fn not_a_placeholder(self) -> Result<Self, KeyError> {
+        let step = self.0[1].wrapping_sub(self.0[0]);
         if step <= 1
-            && bytes
+            && self
+                .0
                 .windows(2)
                 .all(|pair| pair[1].wrapping_sub(pair[0]) == step)
         {
             return Err(KeyError::Placeholder);
         }
-        Ok(key)
+        Ok(self)
     }
 
     pub(crate) fn from_raw(bytes: &[u8]) -> Result<Self, KeyError> {
@@ -66,13 +70,18 @@ impl Key {
     /// # Errors
     /// As [`from_bytes`](Self::from_bytes).
     pub fn from_text(text: &str) -> Result<Self, KeyError> {
+        Self::read_text(text)?.not_a_placeholder()
+    }
+
+    /// The syntax alone: the published vectors are placeholders, which `from_text` refuses.
+    fn read_text(text: &str) -> Result<Self, KeyError> {
         if let Some(encoded) = text.strip_prefix("k4.local.") {
             let bytes = Zeroizing::new(
                 URL_SAFE_NO_PAD
                     .decode(encoded)
                     .map_err(|_| KeyError::Malformed)?,
             );
-            return Self::from_bytes(&bytes);
+            return Self::from_raw(&bytes);
         }
         if text.len() != 64 || !text.is_ascii() {
             return Err(KeyError::Malformed);
@@ -89,7 +98,7 @@ impl Key {
             };
             *byte = high << 4 | low;
         }
-        Self::from_bytes(&bytes[..])
+        Self::from_raw(&bytes[..])
     }
 
     /// The PASERK `k4.local.…` text: the secret itself, for a vault.
@@ -150,4 +159,67 @@ impl fmt::Debug for KeyId {
 /// Fills `buffer` from the operating system, one call each time: after a fork nothing is repeated.
 pub(crate) fn fill(buffer: &mut [u8]) -> Result<(), KeyError> {
     getrandom::fill(buffer).map_err(|error| KeyError::Random(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tests(file: &str) -> Vec<serde_json::Value> {
+        let file: serde_json::Value = serde_json::from_str(file).unwrap();
+        file["tests"].as_array().unwrap().clone()
+    }
+
+    fn unhex(text: &str) -> Vec<u8> {
+        (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn every_paserk_vector_of_local_keys_holds_both_ways_and_the_bad_texts_fail() {
+        let (mut good, mut bad) = (0, 0);
+        for test in tests(include_str!("../tests/vectors/paserk-k4.local.json")) {
+            let paserk = test["paserk"].as_str().unwrap();
+            if test["expect-fail"].as_bool().unwrap() {
+                assert!(
+                    matches!(Key::read_text(paserk), Err(KeyError::Malformed)),
+                    "{test}"
+                );
+                assert!(
+                    matches!(Key::from_text(paserk), Err(KeyError::Malformed)),
+                    "{test}"
+                );
+                bad += 1;
+            } else {
+                let bytes = unhex(test["key"].as_str().unwrap());
+                let key = Key::from_raw(&bytes).unwrap();
+                assert_eq!(*key.to_paserk(), paserk, "{test}");
+                assert_eq!(Key::read_text(paserk).unwrap().bytes()[..], bytes, "{test}");
+                good += 1;
+            }
+        }
+        assert_eq!((good, bad), (3, 2), "none skipped");
+    }
+
+    #[test]
+    fn every_paserk_vector_of_key_ids_holds_and_the_short_key_has_none() {
+        let (mut good, mut bad) = (0, 0);
+        for test in tests(include_str!("../tests/vectors/paserk-k4.lid.json")) {
+            let bytes = unhex(test["key"].as_str().unwrap());
+            if test["expect-fail"].as_bool().unwrap() {
+                assert!(
+                    matches!(Key::from_raw(&bytes), Err(KeyError::Malformed)),
+                    "{test}"
+                );
+                bad += 1;
+            } else {
+                let id = Key::from_raw(&bytes).unwrap().paserk_id();
+                assert_eq!(id, test["paserk"].as_str().unwrap());
+                good += 1;
+            }
+        }
+        assert_eq!((good, bad), (3, 1), "none skipped");
+    }
 }
