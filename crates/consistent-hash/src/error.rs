@@ -77,7 +77,7 @@ pub enum MembersError {
 }
 
 /// Why a placement could not be built. Whatever placement was in force stays in force.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// No member may own keys: there is none, or none is live with a weight above zero.
@@ -100,6 +100,19 @@ pub enum BuildError {
         /// Largest value allowed.
         max: u64,
     },
+    /// A fraction is NaN, infinite, or outside its bounds.
+    #[error("{field} is {value}; it must be from {min} to {max}")]
+    #[non_exhaustive]
+    Fraction {
+        /// Name of the setting.
+        field: &'static str,
+        /// The value that was refused.
+        value: f64,
+        /// Smallest value allowed.
+        min: f64,
+        /// Largest value allowed.
+        max: f64,
+    },
 }
 
 /// Checks a size against its bounds.
@@ -113,6 +126,25 @@ pub(crate) fn check_size(
         Ok(())
     } else {
         Err(BuildError::Size {
+            field,
+            value,
+            min,
+            max,
+        })
+    }
+}
+
+/// Checks a fraction against its bounds; NaN is outside of all.
+pub(crate) fn check_fraction(
+    field: &'static str,
+    value: f64,
+    min: f64,
+    max: f64,
+) -> Result<(), BuildError> {
+    if value >= min && value <= max {
+        Ok(())
+    } else {
+        Err(BuildError::Fraction {
             field,
             value,
             min,

@@ -35,6 +35,7 @@
 //!
 //! | | look-up | memory | who moves when a node leaves | weights |
 //! | --- | --- | --- | --- | --- |
+//! | [`SlotTable`] | O(1) | 2 bytes a slot | its keys, and some more where caps bind (1.3 times the least at 100 nodes with no slack) | to a slot |
 //! | [`Rendezvous`] | O(nodes) | 12 to 20 bytes a node | its keys only | exact |
 //! | [`Ring`] | O(1) expected | 12 bytes a point, and an index | its keys only | by number of points |
 //! | [`Jump`] | O(log nodes) | 4 bytes | only the last one can leave | none |
@@ -53,6 +54,7 @@
 extern crate alloc;
 
 mod error;
+mod fill;
 mod jump;
 mod key;
 mod member;
@@ -60,6 +62,7 @@ mod mix;
 mod placement;
 mod rendezvous;
 mod ring;
+mod slot_table;
 
 pub use error::{BuildError, MembersError};
 pub use jump::Jump;
@@ -68,6 +71,7 @@ pub use member::{Member, MemberId, MemberState, Members};
 pub use placement::{NodeIx, Placement};
 pub use rendezvous::Rendezvous;
 pub use ring::Ring;
+pub use slot_table::SlotTable;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

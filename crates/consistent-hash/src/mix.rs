@@ -1,4 +1,4 @@
-//! Integer mixing, rounding and a logarithm that is the same on every machine.
+//! Integer mixing, range reduction, rounding and a logarithm that is the same on every machine.
 
 /// The golden ratio in 64 bits: an odd step that visits every value once.
 pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -42,6 +42,39 @@ pub(crate) const fn low32(x: u64) -> u32 {
 pub(crate) const fn to_u32(x: usize) -> u32 {
     debug_assert!(x as u64 <= u32::MAX as u64);
     x as u32
+}
+
+/// Maps a hash onto `0..n` by its high bits, without a division (Lemire, 2019).
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the product of 64 and 32 bits, shifted by 64, has 32"
+)]
+pub(crate) const fn reduce(hash: u64, n: u32) -> u32 {
+    (((hash as u128) * (n as u128)) >> 64) as u32
+}
+
+/// A whole number as `f64`; exact below 2^53, and everything counted here is.
+#[inline]
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+pub(crate) const fn to_f64(x: u64) -> f64 {
+    x as f64
+}
+
+/// The whole number at or above `x`, saturating; `core` has no `ceil`.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturating is what is wanted"
+)]
+pub(crate) fn ceil(x: f64) -> u64 {
+    let floor = x as u64;
+    if to_f64(floor) < x {
+        floor.saturating_add(1)
+    } else {
+        floor
+    }
 }
 
 /// The whole number nearest to `x`, halves up, saturating.
