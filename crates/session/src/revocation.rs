@@ -153,7 +153,7 @@ pub struct MemoryRevocations {
     senders_max: usize,
 }
 
-/// Entries held by default: about 40 MB.
+/// Entries held by default.
 pub const REVOCATIONS_MAX: usize = 1_000_000;
 /// Senders remembered by default; the one heard of longest ago is forgotten.
 pub const SENDERS_MAX: usize = 1024;
