@@ -49,12 +49,14 @@
 
 mod claims;
 mod elect;
+mod engine;
 mod evidence;
 mod failover;
 mod view;
 
 pub use claims::{Claims, Standing};
 pub use elect::{Candidate, ElectRules, Election, NoElection, Rejection, elect};
+pub use engine::Engine;
 pub use evidence::{Epoch, Evidence, Lsn, MemberId, Role};
 pub use failover::{Action, Failover, FailoverConfig, FailoverStats, Failure, Notice};
 pub use view::{Choose, Need, Rotate, Route, View, ViewConfig};
