@@ -7,6 +7,7 @@
 pub(crate) mod config;
 mod edge;
 pub(crate) mod peer;
+mod shards;
 mod web;
 
 use std::io::{self, BufRead, Write};

@@ -16,9 +16,9 @@ use stackbeam_shard_router::Key;
 use super::Web;
 use super::fault::Fault;
 use super::position::Position;
-use super::shards::ShardsError;
 use crate::app::id::{Id, SLOTS, Slot};
 use crate::app::store::{NameKind, Read, ReadReply, Refusal, Write, WriteReply};
+use crate::node::shards::ShardsError;
 
 /// What handlers work with. Clones share everything.
 #[derive(Clone)]

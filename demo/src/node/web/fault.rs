@@ -5,9 +5,9 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use super::shards::ShardsError;
 use crate::app::input::{Faults, fault};
 use crate::app::store::{Refusal, Thing};
+use crate::node::shards::ShardsError;
 
 /// An error answer in the API's shape: `{"errors": {"<what>": ["<why>"]}}`.
 #[derive(Debug)]

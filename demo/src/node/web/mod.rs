@@ -5,9 +5,7 @@ mod auth;
 mod body;
 mod call;
 mod fault;
-mod local;
 mod position;
-mod shards;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -24,8 +22,8 @@ use stackbeam_shard_router::{Router as ShardRouter, ShardMap, Slots};
 
 use auth::Auth;
 use fault::Fault;
-use shards::{Shards, ShardsError};
 
+use super::shards::{Shards, ShardsError, local::Local};
 use super::{NodeContext, NodeError};
 use crate::app::id::SLOTS;
 use crate::app::store::{Read, ReadReply, Refusal};
@@ -114,7 +112,7 @@ pub(crate) async fn run(context: NodeContext) -> Result<(), NodeError> {
             "no client for store nodes yet; a web server runs alone only".to_owned(),
         ));
     }
-    let local = local::Local::new(SHARDS_ALONE)
+    let local = Local::new(SHARDS_ALONE)
         .map_err(|error| NodeError::Role(format!("the shards in this process: {error}")))?;
     let web = Web::new(
         Shards::Local(Arc::new(local)),
@@ -132,7 +130,7 @@ const TEST_KEY: &str = "9f2c51d07be84a3364c1f0a8d95e7b123c6a08f4e7519d2bb04f86c2
 /// For tests: an API over so many shards in this process.
 #[cfg(test)]
 fn alone(shards: u16) -> Router {
-    let local = local::Local::new(shards).expect("SQLite in memory");
+    let local = Local::new(shards).expect("SQLite in memory");
     let web = Web::new(Shards::Local(Arc::new(local)), TEST_KEY, false).expect("a good key");
     routes(Arc::new(web))
 }

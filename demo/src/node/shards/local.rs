@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-use super::shards::{Answered, ShardsError};
+use super::{Answered, ShardsError};
 use crate::app::store::{self, Read, ReadReply, Refusal, Write, WriteReply};
 
 #[derive(Debug)]

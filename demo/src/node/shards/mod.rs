@@ -1,4 +1,7 @@
-//! The database as the web server sees it: numbered shards that take commands and answer queries.
+//! The database as web servers and workers see it: numbered shards that take commands and answer
+//! queries.
+
+pub(crate) mod local;
 
 use std::sync::Arc;
 
@@ -19,7 +22,7 @@ pub(crate) type Answered<T> = Result<(u64, Result<T, Refusal>), ShardsError>;
 #[derive(Clone, Debug)]
 pub(crate) enum Shards {
     /// In this process, for tests and for one server alone.
-    Local(Arc<super::local::Local>),
+    Local(Arc<local::Local>),
 }
 
 impl Shards {
