@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use stackbeam_mq::net::{Client, Server};
-use stackbeam_mq::{GroupOptions, Queue, TopicOptions};
+use stackbeam_mq::{Delivery, GroupOptions, Queue, TopicOptions};
 
 const JOBS: u64 = 20;
 

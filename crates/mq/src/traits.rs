@@ -46,6 +46,22 @@ pub trait Delivery: Send + Sync + 'static {
     fn extend(&mut self, by: Duration) -> impl Future<Output = Result<(), SettleError>> + Send;
     /// Ends the lease with an outcome.
     fn settle(self, how: Settle) -> impl Future<Output = Result<(), SettleError>> + Send;
+
+    /// Done: the message never comes back.
+    fn ack(self) -> impl Future<Output = Result<(), SettleError>> + Send
+    where
+        Self: Sized,
+    {
+        self.settle(Settle::Done)
+    }
+
+    /// Failed: deliver again after this delay.
+    fn nack(self, delay: Duration) -> impl Future<Output = Result<(), SettleError>> + Send
+    where
+        Self: Sized,
+    {
+        self.settle(Settle::Retry { after: delay })
+    }
 }
 
 impl Producer for Topic {

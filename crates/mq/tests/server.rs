@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use stackbeam_mq::net::{Address, Client, Server};
-use stackbeam_mq::{GroupOptions, Message, Queue, TopicOptions};
+use stackbeam_mq::{Delivery, GroupOptions, Message, Queue, TopicOptions};
 
 fn loopback() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
@@ -140,4 +140,59 @@ async fn garbage_on_the_socket_ends_that_connection_only() {
         .publish("x")
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn only_who_shows_the_secret_is_served_and_it_is_shown_again_after_a_reconnect() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let dir = tempfile::tempdir().unwrap();
+    let files = dir.path().join("q");
+    let queue = open(&files);
+    let server = Server::bind_with_secret(queue.clone(), loopback(), "open sesame")
+        .await
+        .unwrap();
+    let Address::Tcp(addr) = server.address().clone() else {
+        panic!()
+    };
+    let friend = Client::connect_with_secret(addr, "open sesame");
+    let topic = friend.topic("t", TopicOptions::new()).await.unwrap();
+    topic.publish("x").await.unwrap();
+    for stranger in [
+        Client::connect(addr),
+        Client::connect_with_secret(addr, "open barley"),
+        Client::connect_with_secret(addr, ""),
+        Client::connect_with_secret(addr, "x".repeat(1 << 20)),
+    ] {
+        let asked = tokio::time::timeout(Duration::from_millis(200), stranger.stats());
+        assert!(asked.await.is_err(), "a stranger got an answer");
+    }
+    // What a web page or a port scanner sends is cut off, not waited for.
+    for bytes in [
+        b"POST /x HTTP/1.1\r\nhost: a\r\n\r\n".as_slice(),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice(),
+    ] {
+        let mut raw = tokio::net::TcpStream::connect(addr).await.unwrap();
+        raw.write_all(bytes).await.unwrap();
+        let mut end = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(2), raw.read_to_end(&mut end));
+        drop(closed.await.expect("the connection is cut off"));
+        assert_eq!(end, b"");
+    }
+    drop(server);
+    queue.close();
+    drop(queue);
+    let queue = open(&files);
+    // The old listener goes with its task, a moment after the server.
+    let _server = loop {
+        match Server::bind_with_secret(queue.clone(), addr, "open sesame").await {
+            Ok(server) => break server,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    topic.publish("y").await.unwrap();
+    assert_eq!(queue.stats().topics[0].published, 2);
+    for length in [0, 257] {
+        let refused = Server::bind_with_secret(queue.clone(), loopback(), vec![b'x'; length]);
+        assert!(refused.await.is_err(), "{length} bytes");
+    }
 }

@@ -56,8 +56,24 @@ impl Client {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn connect(address: impl Into<Address>) -> Self {
+        Self::start(address.into(), None)
+    }
+
+    /// As [`connect`](Self::connect), to a server that asks for this secret. With another one, every request
+    /// ends as if the server could not be reached.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn connect_with_secret(address: impl Into<Address>, secret: impl AsRef<[u8]>) -> Self {
+        let mut hello = wire::begin(0, wire::HELLO);
+        put_bytes(&mut hello, secret.as_ref());
+        Self::start(address.into(), Some(hello))
+    }
+
+    fn start(address: Address, hello: Option<Vec<u8>>) -> Self {
         let (requests, queued) = mpsc::channel(QUEUED_MAX);
-        tokio::spawn(run(address.into(), queued));
+        tokio::spawn(run(address, hello, queued));
         let name = RandomState::new().hash_one(micros(UNIX_EPOCH.elapsed().unwrap_or_default()));
         Self {
             shared: Arc::new(Shared {
@@ -190,7 +206,7 @@ fn parse_stats(r: &mut Reader<'_>) -> Option<Stats> {
 }
 
 /// Keeps a connection; requests without an answer are sent again on the next one.
-async fn run(address: Address, mut queued: mpsc::Receiver<Request>) {
+async fn run(address: Address, hello: Option<Vec<u8>>, mut queued: mpsc::Receiver<Request>) {
     let mut open: BTreeMap<u64, Request> = BTreeMap::new();
     let mut pause = Duration::from_millis(20);
     loop {
@@ -201,7 +217,7 @@ async fn run(address: Address, mut queued: mpsc::Receiver<Request>) {
                     drop(s.set_nodelay(true));
                     let (r, w) = s.into_split();
                     pause = Duration::from_millis(20);
-                    exchange(r, w, &mut queued, &mut open).await
+                    exchange(r, w, hello.as_ref(), &mut queued, &mut open).await
                 }
                 Err(_) => queued.is_closed(),
             },
@@ -209,7 +225,7 @@ async fn run(address: Address, mut queued: mpsc::Receiver<Request>) {
                 Ok(s) => {
                     let (r, w) = s.into_split();
                     pause = Duration::from_millis(20);
-                    exchange(r, w, &mut queued, &mut open).await
+                    exchange(r, w, hello.as_ref(), &mut queued, &mut open).await
                 }
                 Err(_) => queued.is_closed(),
             },
@@ -226,6 +242,7 @@ async fn run(address: Address, mut queued: mpsc::Receiver<Request>) {
 async fn exchange<R, W>(
     mut from: R,
     mut to: W,
+    hello: Option<&Vec<u8>>,
     queued: &mut mpsc::Receiver<Request>,
     open: &mut BTreeMap<u64, Request>,
 ) -> bool
@@ -235,16 +252,15 @@ where
 {
     let (answers, mut answered) = mpsc::channel(QUEUED_MAX);
     let reader = tokio::spawn(async move {
-        while let Ok(Some(frame)) = wire::read_frame(&mut from).await {
+        while let Ok(Some(frame)) = wire::read_frame(&mut from, wire::FRAME_MAX).await {
             if answers.send(frame).await.is_err() {
                 break;
             }
         }
     });
-    let again: Vec<Vec<u8>> = open.values().map(|r| r.frame.clone()).collect();
     let mut done = false;
-    for frame in again {
-        if wire::write_frame(&mut to, &frame).await.is_err() {
+    for frame in hello.into_iter().chain(open.values().map(|r| &r.frame)) {
+        if wire::write_frame(&mut to, frame).await.is_err() {
             reader.abort();
             return false;
         }
@@ -456,7 +472,7 @@ impl RemoteGroup {
     }
 }
 
-/// A leased message of a served queue. One that is dropped unsettled is given back in the background, if a
+/// A leased message of a served queue; [`Delivery`] says what to do with it. One that is dropped unsettled is given back in the background, if a
 /// connection is there; else its lease ends by itself.
 #[derive(Debug)]
 pub struct RemoteLease {
@@ -471,90 +487,21 @@ pub struct RemoteLease {
 }
 
 impl RemoteLease {
-    /// The message.
-    #[must_use]
-    pub fn message(&self) -> &Message {
-        &self.message
-    }
-
-    /// The message's id, equal for every delivery of it.
-    #[must_use]
-    pub fn id(&self) -> MessageId {
-        MessageId(self.seq)
-    }
-
-    /// Which delivery this is, from 1.
-    #[must_use]
-    pub fn attempt(&self) -> u32 {
-        self.attempt
-    }
-
     /// When the message was stored.
     #[must_use]
     pub fn published_at(&self) -> SystemTime {
         self.published
     }
 
-    /// Time until the lease ends, zero when it has.
-    #[must_use]
-    pub fn remaining(&self) -> Duration {
-        self.until.saturating_duration_since(instant())
-    }
-
-    /// Done: the message never comes back.
-    ///
-    /// # Errors
-    /// See [`SettleError`]. When the connection was lost after the server had recorded it, `LeaseLost` is
-    /// possible although it is done.
-    ///
-    /// # Cancel safety
-    /// A dropped future leaves it open whether the outcome is recorded.
-    pub async fn ack(self) -> Result<(), SettleError> {
-        self.settle(Settle::Done).await
-    }
-
-    /// Failed: deliver again after this delay.
-    ///
-    /// # Errors
-    /// As [`ack`](Self::ack).
-    ///
-    /// # Cancel safety
-    /// As [`ack`](Self::ack).
-    pub async fn nack(self, delay: Duration) -> Result<(), SettleError> {
-        self.settle(Settle::Retry { after: delay }).await
-    }
-
-    /// Any outcome.
-    ///
-    /// # Errors
-    /// As [`ack`](Self::ack).
-    ///
-    /// # Cancel safety
-    /// As [`ack`](Self::ack).
-    pub async fn settle(mut self, how: Settle) -> Result<(), SettleError> {
-        self.settled = true;
-        self.ask(wire::SETTLE, |b| wire::put_settle(b, &how)).await
-    }
-
-    /// Moves the end of the lease to this far from now.
-    ///
-    /// # Errors
-    /// [`SettleError::LeaseLost`] when it had ended.
-    ///
-    /// # Cancel safety
-    /// A dropped future leaves it open whether the lease was extended.
-    pub async fn extend(&mut self, by: Duration) -> Result<(), SettleError> {
-        let from = instant();
-        self.ask(wire::EXTEND, |b| put(b, micros(by))).await?;
-        self.until = from + by;
-        Ok(())
+    fn put_name(&self, b: &mut Vec<u8>) {
+        put(b, u64::from(self.group.id));
+        put(b, self.seq);
+        put(b, self.token);
     }
 
     async fn ask(&self, kind: u8, fill: impl FnOnce(&mut Vec<u8>)) -> Result<(), SettleError> {
         let asked = self.group.client.ask(kind, true, |b| {
-            put(b, u64::from(self.group.id));
-            put(b, self.seq);
-            put(b, self.token);
+            self.put_name(b);
             fill(b);
         });
         let (status, frame) = asked.await.ok_or(SettleError::Closed)?;
@@ -579,16 +526,10 @@ impl Drop for RemoteLease {
         if self.settled {
             return;
         }
-        let id = self
-            .group
-            .client
-            .shared
-            .next
-            .fetch_add(1, Ordering::Relaxed);
+        let shared = &self.group.client.shared;
+        let id = shared.next.fetch_add(1, Ordering::Relaxed);
         let mut frame = wire::begin(id, wire::SETTLE);
-        put(&mut frame, u64::from(self.group.id));
-        put(&mut frame, self.seq);
-        put(&mut frame, self.token);
+        self.put_name(&mut frame);
         wire::put_settle(
             &mut frame,
             &Settle::Retry {
@@ -597,10 +538,7 @@ impl Drop for RemoteLease {
         );
         let (reply, answer) = oneshot::channel();
         // Kept open so that the request is not passed over as abandoned.
-        if self
-            .group
-            .client
-            .shared
+        if shared
             .requests
             .try_send(Request { id, frame, reply })
             .is_ok()
@@ -631,28 +569,34 @@ impl Consumer for RemoteGroup {
     }
 }
 
+/// A dropped future of `settle` or `extend` leaves it open whether the server has recorded it. When the connection
+/// was lost after it had, `LeaseLost` is possible although it is done.
 impl Delivery for RemoteLease {
     fn message(&self) -> &Message {
-        self.message()
+        &self.message
     }
 
     fn id(&self) -> MessageId {
-        self.id()
+        MessageId(self.seq)
     }
 
     fn attempt(&self) -> u32 {
-        self.attempt()
+        self.attempt
     }
 
     fn remaining(&self) -> Duration {
-        self.remaining()
+        self.until.saturating_duration_since(instant())
     }
 
-    fn extend(&mut self, by: Duration) -> impl Future<Output = Result<(), SettleError>> + Send {
-        self.extend(by)
+    async fn extend(&mut self, by: Duration) -> Result<(), SettleError> {
+        let from = instant();
+        self.ask(wire::EXTEND, |b| put(b, micros(by))).await?;
+        self.until = from + by;
+        Ok(())
     }
 
-    fn settle(self, how: Settle) -> impl Future<Output = Result<(), SettleError>> + Send {
-        self.settle(how)
+    async fn settle(mut self, how: Settle) -> Result<(), SettleError> {
+        self.settled = true;
+        self.ask(wire::SETTLE, |b| wire::put_settle(b, &how)).await
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
@@ -21,6 +22,10 @@ use crate::shell::Committed;
 const CONNECTIONS_MAX: usize = 1024;
 /// Requests of one connection in progress at once; more wait in the socket (back pressure).
 const REQUESTS_MAX: usize = 256;
+/// Longest secret in bytes.
+const SECRET_BYTES_MAX: usize = 256;
+/// How long a connection may take to show the secret.
+const HELLO_MAX: Duration = Duration::from_secs(5);
 
 /// Serves a queue to other processes until it is dropped.
 #[derive(Debug)]
@@ -43,7 +48,35 @@ impl Server {
     /// # Cancel safety
     /// Dropping the future listens to nothing.
     pub async fn bind(queue: Queue, address: impl Into<Address>) -> io::Result<Self> {
-        let (listener, address) = match address.into() {
+        Self::listen(queue, address.into(), None).await
+    }
+
+    /// As [`bind`](Self::bind), and serves only clients that show `secret`, 1 to 256 bytes, with
+    /// [`Client::connect_with_secret`](super::Client::connect_with_secret). It keeps out other users and other
+    /// programs of this machine; it travels as it is, so over a network it protects nothing.
+    ///
+    /// # Errors
+    /// What the system says; `InvalidInput` for a secret of another length.
+    ///
+    /// # Cancel safety
+    /// As [`bind`](Self::bind).
+    pub async fn bind_with_secret(
+        queue: Queue,
+        address: impl Into<Address>,
+        secret: impl Into<Bytes>,
+    ) -> io::Result<Self> {
+        let secret = secret.into();
+        if !(1..=SECRET_BYTES_MAX).contains(&secret.len()) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a secret has 1 to 256 bytes",
+            ));
+        }
+        Self::listen(queue, address.into(), Some(secret)).await
+    }
+
+    async fn listen(queue: Queue, address: Address, secret: Option<Bytes>) -> io::Result<Self> {
+        let (listener, address) = match address {
             Address::Tcp(addr) => {
                 let listener = TcpListener::bind(addr).await?;
                 let addr = listener.local_addr()?;
@@ -59,7 +92,7 @@ impl Server {
                 )
             }
         };
-        let task = tokio::spawn(accept(listener, queue));
+        let task = tokio::spawn(accept(listener, queue, secret));
         Ok(Self { address, task })
     }
 
@@ -79,7 +112,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: Listener, queue: Queue) {
+async fn accept(listener: Listener, queue: Queue, secret: Option<Bytes>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -90,11 +123,11 @@ async fn accept(listener: Listener, queue: Queue) {
             Listener::Tcp(l) => l.accept().await.map(|(s, _)| {
                 drop(s.set_nodelay(true));
                 let (r, w) = s.into_split();
-                connections.spawn(serve(r, w, queue.clone()));
+                connections.spawn(serve(r, w, queue.clone(), secret.clone()));
             }),
             Listener::Unix(l) => l.accept().await.map(|(s, _)| {
                 let (r, w) = s.into_split();
-                connections.spawn(serve(r, w, queue.clone()));
+                connections.spawn(serve(r, w, queue.clone(), secret.clone()));
             }),
         };
         if accepted.is_err() {
@@ -104,11 +137,33 @@ async fn accept(listener: Listener, queue: Queue) {
     }
 }
 
-async fn serve<R, W>(mut from: R, mut to: W, queue: Queue)
+/// Whether the first frame shows the secret, in time.
+async fn admitted(from: &mut (impl AsyncRead + Unpin), secret: &Bytes) -> bool {
+    // Id, kind, and the secret with its length.
+    let max = 9 + 2 + SECRET_BYTES_MAX;
+    let Ok(Ok(Some(frame))) = tokio::time::timeout(HELLO_MAX, wire::read_frame(from, max)).await
+    else {
+        return false;
+    };
+    let shown = Reader {
+        bytes: &frame,
+        at: 9,
+    }
+    .bytes();
+    let hello = wire::head(&frame).is_some_and(|(_, kind)| kind == wire::HELLO);
+    hello && shown.is_some_and(|shown| bool::from(shown.ct_eq(secret)))
+}
+
+async fn serve<R, W>(mut from: R, mut to: W, queue: Queue, secret: Option<Bytes>)
 where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
+    if let Some(secret) = &secret
+        && !admitted(&mut from, secret).await
+    {
+        return;
+    }
     let (answers, mut answered) = mpsc::channel::<Vec<u8>>(REQUESTS_MAX);
     // Dropped at the end of the connection: takes that wait are cancelled and lease nothing.
     let mut requests = JoinSet::new();
@@ -121,7 +176,7 @@ where
     });
     let room = Arc::new(Semaphore::new(REQUESTS_MAX));
     while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-        let Ok(Some(frame)) = wire::read_frame(&mut from).await else {
+        let Ok(Some(frame)) = wire::read_frame(&mut from, wire::FRAME_MAX).await else {
             break;
         };
         while requests.try_join_next().is_some() {}
@@ -144,6 +199,8 @@ async fn answer(queue: &Queue, frame: &Bytes, answers: &mpsc::Sender<Vec<u8>>) {
     };
     let bad = || error(id, wire::BAD, "the request cannot be parsed");
     let reply = match kind {
+        // Shown to a server that asks for none.
+        wire::HELLO => return,
         wire::PUBLISH => publish(queue, id, &mut r).await,
         wire::TAKE => {
             let Some((group, max)) = r.u32().zip(r.u32()) else {

@@ -22,6 +22,8 @@ pub(super) const EXTEND: u8 = 4;
 pub(super) const TOPIC: u8 = 5;
 pub(super) const GROUP: u8 = 6;
 pub(super) const STATS: u8 = 7;
+/// The first frame of a connection that shows a secret. It is not answered.
+pub(super) const HELLO: u8 = 8;
 
 /// Status of an answer.
 pub(super) const OK: u8 = 0;
@@ -57,14 +59,20 @@ impl From<PathBuf> for Address {
     }
 }
 
-/// Reads one frame; `None` at a clean end.
-pub(super) async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Bytes>> {
+/// Reads one frame of at most `max` bytes; `None` at a clean end.
+///
+/// The first four bytes of an HTTP request are text, so they are a length beyond [`FRAME_MAX`]: what a web page
+/// sends to this port never becomes a frame.
+pub(super) async fn read_frame(
+    from: &mut (impl AsyncRead + Unpin),
+    max: usize,
+) -> io::Result<Option<Bytes>> {
     let len = match from.read_u32_le().await {
         Ok(len) => len as usize,
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(e) => return Err(e),
     };
-    if !(9..=FRAME_MAX).contains(&len) {
+    if !(9..=max).contains(&len) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "frame length out of bounds",
