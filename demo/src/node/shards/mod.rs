@@ -5,7 +5,14 @@ pub(crate) mod local;
 
 use std::sync::Arc;
 
+use stackbeam_shard_router::{Router, ShardMap, Slots};
+
+use super::{NodeContext, NodeError};
+use crate::app::id::{SLOTS, Slot};
 use crate::app::store::{Read, ReadReply, Refusal, Write, WriteReply};
+
+/// Shards of a run that has no store nodes.
+const SHARDS_ALONE: u16 = 2;
 
 /// Why a shard gave no answer. The client may try again; a write keeps its id.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -25,7 +32,30 @@ pub(crate) enum Shards {
     Local(Arc<local::Local>),
 }
 
+/// Which shard serves which slot: the same on web servers and workers.
+pub(crate) fn even(shards: u16) -> Result<Router, NodeError> {
+    let slots = Slots::even(u32::from(SLOTS), u32::from(shards.max(1)))
+        .map_err(|error| NodeError::Role(format!("the shard map: {error}")))?;
+    Ok(Router::new(ShardMap::new(1, slots)))
+}
+
+/// The shard of a slot by this map.
+pub(crate) fn home(map: &Router, slot: Slot) -> u16 {
+    let shard = map.map().shard(&u64::from(slot.0)).get();
+    u16::try_from(shard).unwrap_or(u16::MAX)
+}
+
 impl Shards {
+    /// The shards of a run: its store nodes; in a run without any, shards in this process.
+    pub(crate) fn of(context: &NodeContext) -> Result<Self, NodeError> {
+        if context.topology.borrow().shard_count() > 0 {
+            return Err(NodeError::Role("no client for store nodes yet".to_owned()));
+        }
+        let local = local::Local::new(SHARDS_ALONE)
+            .map_err(|error| NodeError::Role(format!("the shards in this process: {error}")))?;
+        Ok(Self::Local(Arc::new(local)))
+    }
+
     /// How many shards there are.
     pub(crate) fn count(&self) -> u16 {
         match self {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
@@ -18,7 +17,8 @@ use super::fault::Fault;
 use super::position::Position;
 use crate::app::id::{Id, SLOTS, Slot};
 use crate::app::store::{NameKind, Read, ReadReply, Refusal, Write, WriteReply};
-use crate::node::shards::ShardsError;
+use crate::node::now_ms;
+use crate::node::shards::{self, ShardsError};
 
 /// What handlers work with. Clones share everything.
 #[derive(Clone)]
@@ -119,8 +119,7 @@ impl Call {
     }
 
     fn shard(&self, slot: Slot) -> u16 {
-        let shard = self.web.map.map().shard(&u64::from(slot.0)).get();
-        u16::try_from(shard).unwrap_or(u16::MAX)
+        shards::home(&self.web.map, slot)
     }
 
     /// The shard that a row with this id lives in.
@@ -179,18 +178,6 @@ impl Call {
         let min_lsn = self.seen.position.lock().of(shard);
         Ok(self.web.shards.read(shard, query, min_lsn).await?.1?)
     }
-}
-
-/// Milliseconds since 1970.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the web server's one reading of the wall clock"
-)]
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An answer of another kind than the question asks for: a version that does not fit.

@@ -18,23 +18,19 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use stackbeam_lru_cache::load::ReadThrough;
 use stackbeam_lru_cache::{Lru, sync};
-use stackbeam_shard_router::{Router as ShardRouter, ShardMap, Slots};
+use stackbeam_shard_router::Router as ShardRouter;
 
 use auth::Auth;
 use fault::Fault;
 
-use super::shards::{Shards, ShardsError, local::Local};
+use super::shards::{self, Shards, ShardsError};
 use super::{NodeContext, NodeError};
-use crate::app::id::SLOTS;
 use crate::app::store::{Read, ReadReply, Refusal};
 
 /// Answers that are cached, at most, and for how long. The position of a client decides whether it may
 /// have a cached answer; this bounds how old an answer is that a client without a position gets.
 const CACHED_MAX: u64 = 10_000;
 const CACHED_FOR: Duration = Duration::from_millis(500);
-
-/// Shards of a server that runs alone.
-const SHARDS_ALONE: u16 = 2;
 
 type Answer = Arc<(u64, Result<ReadReply, Refusal>)>;
 
@@ -50,15 +46,13 @@ pub(crate) struct Web {
 
 impl Web {
     fn new(shards: Shards, token_key: &str, ignore_positions: bool) -> Result<Self, NodeError> {
-        let slots = Slots::even(u32::from(SLOTS), u32::from(shards.count().max(1)))
-            .map_err(|error| NodeError::Role(format!("the shard map: {error}")))?;
         let cache = sync::Builder::new(CACHED_MAX)
             .with_ttl(CACHED_FOR)
             .build::<Lru>();
         Ok(Self {
             auth: Auth::new(token_key)?,
+            map: shards::even(shards.count())?,
             shards,
-            map: ShardRouter::new(ShardMap::new(1, slots)),
             cache: ReadThrough::new(cache),
             ignore_positions,
         })
@@ -106,16 +100,8 @@ fn routes(web: Arc<Web>) -> Router {
 
 /// Runs a web server until it is told to stop.
 pub(crate) async fn run(context: NodeContext) -> Result<(), NodeError> {
-    // A run without stores is one server alone, with its database inside it.
-    if context.topology.borrow().shard_count() > 0 {
-        return Err(NodeError::Role(
-            "no client for store nodes yet; a web server runs alone only".to_owned(),
-        ));
-    }
-    let local = Local::new(SHARDS_ALONE)
-        .map_err(|error| NodeError::Role(format!("the shards in this process: {error}")))?;
     let web = Web::new(
-        Shards::Local(Arc::new(local)),
+        Shards::of(&context)?,
         &context.config.secrets.token_key,
         context.config.without.lsn_routing,
     )?;
@@ -129,8 +115,8 @@ const TEST_KEY: &str = "9f2c51d07be84a3364c1f0a8d95e7b123c6a08f4e7519d2bb04f86c2
 
 /// For tests: an API over so many shards in this process.
 #[cfg(test)]
-fn alone(shards: u16) -> Router {
-    let local = Local::new(shards).expect("SQLite in memory");
+fn alone(count: u16) -> Router {
+    let local = shards::local::Local::new(count).expect("SQLite in memory");
     let web = Web::new(Shards::Local(Arc::new(local)), TEST_KEY, false).expect("a good key");
     routes(Arc::new(web))
 }
