@@ -43,6 +43,8 @@
 //! # Features
 //!
 //! * `serde`: what two processes say to each other can be serialised.
+//! * `sqlite`: a replicated SQLite database, embedded.
+//! * `tokio`: the shells that run the cores.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -52,6 +54,8 @@ mod elect;
 mod engine;
 mod evidence;
 mod failover;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod view;
 
 pub use claims::{Claims, Standing};
