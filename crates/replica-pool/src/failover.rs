@@ -259,7 +259,10 @@ impl Failover {
             Action::Fence { epoch, .. } => {
                 !matches!(&self.phase, Phase::Fencing { epoch: asked, .. } if asked == epoch)
             }
-            _ => false,
+            Action::Promote { epoch, .. } => {
+                !matches!(&self.phase, Phase::Promoting { epoch: asked, .. } if asked == epoch)
+            }
+            Action::Follow { .. } => false,
         };
         if probe {
             member.probing = false;
@@ -274,10 +277,14 @@ impl Failover {
                 member.misses = 0;
                 member.refusals = 0;
                 let known = member.evidence.as_ref().map_or(0, |known| known.epoch);
-                // A late answer must not undo a newer one.
-                let newer = evidence.epoch > known || (evidence.epoch == known && !outdated);
+                // A late answer must not undo a newer one. Of one copy only one probe is on its way, so
+                // what it says is the newest, unless something was learned since it was sent; the
+                // epoch may even have become lower then, with the disk.
+                let newer =
+                    evidence.epoch > known || (!outdated && (probe || evidence.epoch == known));
                 if newer || !self.config.fencing {
                     member.evidence = Some(evidence.clone());
+                    member.outdated = member.probing;
                 }
                 self.highest = self.highest.max(evidence.epoch);
                 self.learned(action, evidence);

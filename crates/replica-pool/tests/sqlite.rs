@@ -400,8 +400,15 @@ fn run(seed: u64, steps: u64, fencing: bool, majority: bool) -> Result<usize, St
         if rng.u8(..) < 24 {
             let id = rng.u16(..3);
             if world.copies[usize::from(id)].is_none() {
-                // At most one disk a run: a majority of the disks has to survive.
-                if !lost_disk && rng.u8(..) < 20 {
+                // At most one disk a run, and none before there are votes enough without it: a majority
+                // of the votes has to survive.
+                let votes = world
+                    .copies
+                    .iter()
+                    .flatten()
+                    .filter(|copy| copy.evidence().voter)
+                    .count();
+                if !lost_disk && votes == 2 && rng.u8(..) < 40 {
                     lost_disk = true;
                     std::fs::remove_dir_all(world.path(id)).expect("its disk");
                 }
