@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use super::{Heard, Message};
+use super::handle::{Heard, Message};
 use crate::node::config::{FromNode, NodeConfig, ToNode};
 
 /// A log file above this size is started anew when its node starts.

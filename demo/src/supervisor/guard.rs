@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde::{Deserialize, Serialize};
 
-use super::RunFolder;
+use super::folder::RunFolder;
 
 /// How long orphans may take to see that their stdin is closed before they are killed.
 const GRACE: Duration = Duration::from_millis(300);

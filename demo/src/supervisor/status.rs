@@ -6,14 +6,41 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::handle::Message;
+use super::run::Run;
+use super::snapshot::Condition;
 use crate::node::config::Role;
 use crate::node::peer::PeerClient;
 
 /// A node that does not answer within this shows no status.
 const PATIENCE: Duration = Duration::from_millis(400);
 
+impl Run {
+    /// Asks every node how it is, in the background, one round at a time.
+    pub(super) fn poll(&mut self) {
+        if self.polling {
+            return;
+        }
+        self.polling = true;
+        let whom: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|node| {
+                matches!(node.condition, Condition::Up | Condition::Draining)
+                    && node.spec.role != Role::Load
+            })
+            .map(|node| (node.spec.id.clone(), node.spec.role, node.addr))
+            .collect();
+        let (peers, messages) = (self.peers.clone(), self.messages.clone());
+        tokio::spawn(async move {
+            let answers = ask(&peers, whom).await;
+            let _over = messages.send(Message::Status(answers));
+        });
+    }
+}
+
 /// Asks all at once; those that do not answer are left out.
-pub(crate) async fn ask(
+async fn ask(
     peers: &PeerClient,
     whom: Vec<(String, Role, SocketAddr)>,
 ) -> BTreeMap<String, serde_json::Value> {
