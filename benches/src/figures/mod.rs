@@ -1,0 +1,17 @@
+//! One module for each crate. Each says above a figure which question it answers.
+
+mod consistent_hash;
+mod session;
+
+use std::error::Error;
+
+use crate::kit::Report;
+
+/// What a crate's module offers.
+pub type Figures = fn(&mut Report<'_>) -> Result<(), Box<dyn Error>>;
+
+/// The crates that are measured.
+pub const ALL: &[(&str, Figures)] = &[
+    ("consistent-hash", consistent_hash::figures),
+    ("session", session::figures),
+];
