@@ -41,6 +41,7 @@ impl Default for FailoverConfig {
 
 /// Something to be done. The outcome goes back through [`Failover::answered`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Action {
     /// Ask a copy for its evidence.

@@ -4,6 +4,10 @@
     clippy::disallowed_methods,
     reason = "a simulation needs one instant to start from"
 )]
+#![expect(
+    clippy::unwrap_in_result,
+    reason = "a disk that fails ends the test wherever it fails"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;

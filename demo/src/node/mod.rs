@@ -5,9 +5,11 @@
 //! orphaned. Reports go to stdout as [`FromNode`] lines, logs to stderr.
 
 pub(crate) mod config;
+mod coord;
 mod edge;
 pub(crate) mod peer;
 mod shards;
+mod store;
 mod web;
 
 use std::io::{self, BufRead, Write};
@@ -257,7 +259,9 @@ async fn run(context: NodeContext) -> Result<(), NodeError> {
     match context.config.role {
         Role::Edge => edge::run(context).await,
         Role::Web => web::run(context).await,
-        role @ (Role::Store | Role::Coord | Role::Queue | Role::Worker | Role::Load) => {
+        Role::Store => store::run(context).await,
+        Role::Coord => coord::run(context).await,
+        role @ (Role::Queue | Role::Worker | Role::Load) => {
             Err(NodeError::Role(format!("no {} yet", role.name())))
         }
     }

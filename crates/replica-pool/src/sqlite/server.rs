@@ -90,7 +90,7 @@ pub enum WriteError {
 }
 
 /// Why a read has no answer.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
     /// The copy has not reached the position in time.
@@ -101,7 +101,7 @@ pub enum ReadError {
     },
     /// SQLite failed.
     #[error("reading: {0}")]
-    Sqlite(Arc<rusqlite::Error>),
+    Sqlite(String),
     /// The copy is shutting down.
     #[error("the copy is shutting down")]
     Gone,
@@ -259,8 +259,11 @@ impl<A: Apply> Server<A> {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<(Lsn, T), ReadError> {
         let mut seen = self.inner.seen.subscribe();
-        let reached = timeout(wait, seen.wait_for(|seen| seen.applied >= at_least)).await;
-        if !matches!(reached, Ok(Ok(_))) {
+        // The borrow that comes with it ends here: it must not live across an await.
+        let reached = timeout(wait, seen.wait_for(|seen| seen.applied >= at_least))
+            .await
+            .is_ok_and(|seen| seen.is_ok());
+        if !reached {
             let applied = self.inner.seen.borrow().applied;
             return Err(ReadError::Behind { applied });
         }
@@ -274,7 +277,7 @@ impl<A: Apply> Server<A> {
         spawn_blocking(move || inner.read(query))
             .await
             .map_err(|_| ReadError::Gone)?
-            .map_err(|error| ReadError::Sqlite(Arc::new(error)))
+            .map_err(|error| ReadError::Sqlite(error.to_string()))
     }
 
     /// Carries out an order of a coordinator and answers with the evidence after it. `None` when the
@@ -304,6 +307,13 @@ impl<A: Apply> Server<A> {
         let mut evidence = core.copy.evidence();
         evidence.age = core.age();
         evidence
+    }
+
+    /// How long the oldest record that is committed, as far as this copy knows, has waited to be
+    /// applied. Zero when all is.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        self.inner.core.lock().delay()
     }
 
     /// Answers a replica; without news, only after a while.
@@ -389,7 +399,15 @@ impl<A: Apply> Core<A> {
         if self.copy.is_primary() {
             return Duration::ZERO;
         }
-        self.heard.map_or(Duration::MAX, |heard| heard.elapsed())
+        self.heard
+            .map_or(Duration::MAX, |heard| heard.elapsed())
+            .max(self.delay())
+    }
+
+    fn delay(&self) -> Duration {
+        self.due
+            .front()
+            .map_or(Duration::ZERO, |(at, _)| at.elapsed())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The database as web servers and workers see it: numbered shards that take commands and answer
 //! queries.
 
+pub(crate) mod cluster;
 pub(crate) mod local;
 
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub(crate) type Answered<T> = Result<(u64, Result<T, Refusal>), ShardsError>;
 pub(crate) enum Shards {
     /// In this process, for tests and for one server alone.
     Local(Arc<local::Local>),
+    /// The store nodes of the run.
+    Cluster(Arc<cluster::Cluster>),
 }
 
 /// Which shard serves which slot: the same on web servers and workers.
@@ -49,7 +52,7 @@ impl Shards {
     /// The shards of a run: its store nodes; in a run without any, shards in this process.
     pub(crate) fn of(context: &NodeContext) -> Result<Self, NodeError> {
         if context.topology.borrow().shard_count() > 0 {
-            return Err(NodeError::Role("no client for store nodes yet".to_owned()));
+            return Ok(Self::Cluster(cluster::Cluster::start(context)));
         }
         let local = local::Local::new(SHARDS_ALONE)
             .map_err(|error| NodeError::Role(format!("the shards in this process: {error}")))?;
@@ -60,6 +63,7 @@ impl Shards {
     pub(crate) fn count(&self) -> u16 {
         match self {
             Self::Local(local) => local.count(),
+            Self::Cluster(cluster) => cluster.count(),
         }
     }
 
@@ -69,6 +73,7 @@ impl Shards {
     pub(crate) async fn write(&self, shard: u16, id: u128, command: Write) -> Answered<WriteReply> {
         match self {
             Self::Local(local) => local.write(shard, id, command).await,
+            Self::Cluster(cluster) => cluster.write(shard, id, command).await,
         }
     }
 
@@ -76,6 +81,7 @@ impl Shards {
     pub(crate) async fn read(&self, shard: u16, query: Read, min_lsn: u64) -> Answered<ReadReply> {
         match self {
             Self::Local(local) => local.read(shard, query, min_lsn).await,
+            Self::Cluster(cluster) => cluster.read(shard, query, min_lsn).await,
         }
     }
 }
