@@ -367,6 +367,7 @@ impl<A: Apply> Server<A> {
     pub fn set_lag(&self, lag: Duration) {
         let ms = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
         self.inner.lag_ms.store(ms, Ordering::Relaxed);
+        self.inner.seen.send_modify(|_| {});
     }
 
     /// Resolves when the copy has failed and must be opened again.
@@ -618,7 +619,8 @@ impl<A: Apply> Inner<A> {
                         (*at + lag).saturating_duration_since(Instant::now())
                     })
             };
-            tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+            // News may be another lag.
+            let _which = timeout(wait.max(Duration::from_millis(1)), seen.changed()).await;
             let inner = Arc::clone(&self);
             let _done = spawn_blocking(move || inner.advance(&mut inner.core.lock())).await;
         }
