@@ -12,7 +12,7 @@ use crate::{
 static KIND: Kind = Kind {
     program: Program {
         name: "nginx",
-        package: "nginx-light",
+        package: "nginx",
     },
     scheme: "http",
     end_with: "TERM",

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails the test")]
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     time::Duration,
 };
@@ -69,6 +69,41 @@ fn a_frozen_server_is_silent_and_then_goes_on() {
 }
 
 #[test]
+#[ignore = "needs redis: cargo xtask services"]
+fn a_redis_replica_has_what_its_primary_acknowledged() {
+    let primary = redis::start().unwrap();
+    let replica = redis::replica_of(&primary).unwrap();
+    // On one connection, because WAIT asks about its own writes: until one replica has them.
+    let mut client = TcpStream::connect(primary.address()).unwrap();
+    client.write_all(b"SET a 1\r\nWAIT 1 30000\r\n").unwrap();
+    let answers: Vec<String> = BufReader::new(client)
+        .lines()
+        .take(2)
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(answers, ["+OK", ":1"]);
+    assert_eq!(talk(&replica, "GET a\r\n"), "$1\r\n1\r\n");
+    gone(replica);
+    gone(primary);
+}
+
+#[test]
+#[ignore = "needs redis: cargo xtask services"]
+fn a_test_that_panics_leaves_nothing() {
+    let (tell, hear) = std::sync::mpsc::channel();
+    let test = std::thread::spawn(move || {
+        let server = redis::start().unwrap();
+        tell.send((server.id(), server.folder().to_owned()))
+            .unwrap();
+        panic!("as a test that fails");
+    });
+    assert!(test.join().is_err());
+    let (id, folder) = hear.recv().unwrap();
+    assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
+    assert!(!folder.exists());
+}
+
+#[test]
 #[ignore = "needs memcached: cargo xtask services"]
 fn memcached_answers_and_goes() {
     let server = memcached::start().unwrap();
@@ -130,4 +165,19 @@ fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
         cluster[0].sql("select n from t order by n").unwrap(),
         "1\n2\n3"
     );
+}
+
+#[test]
+#[ignore = "needs postgres: cargo xtask services"]
+fn two_replicas_stream_from_one_primary() {
+    let cluster = postgres::Cluster::start(2).unwrap();
+    cluster[0]
+        .sql("create table t (n int); insert into t values (7)")
+        .unwrap();
+    for replica in [1, 2] {
+        cluster[replica].catch_up(&cluster[0]).unwrap();
+        assert_eq!(cluster[replica].sql("select n from t").unwrap(), "7");
+    }
+    let streaming = "select count(*) from pg_stat_replication where state = 'streaming'";
+    assert_eq!(cluster[0].sql(streaming).unwrap(), "2");
 }
