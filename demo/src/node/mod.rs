@@ -7,10 +7,15 @@
 pub(crate) mod config;
 mod coord;
 mod edge;
+mod objects;
 pub(crate) mod peer;
+mod queue;
 mod shards;
+#[cfg(test)]
+mod stage;
 mod store;
 mod web;
+mod worker;
 
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
@@ -261,9 +266,9 @@ async fn run(context: NodeContext) -> Result<(), NodeError> {
         Role::Web => web::run(context).await,
         Role::Store => store::run(context).await,
         Role::Coord => coord::run(context).await,
-        role @ (Role::Queue | Role::Worker | Role::Load) => {
-            Err(NodeError::Role(format!("no {} yet", role.name())))
-        }
+        Role::Queue => queue::run(context).await,
+        Role::Worker => worker::run(context).await,
+        role @ Role::Load => Err(NodeError::Role(format!("no {} yet", role.name()))),
     }
 }
 

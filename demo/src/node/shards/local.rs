@@ -12,6 +12,9 @@ use crate::app::store::{self, Read, ReadReply, Refusal, Write, WriteReply};
 #[derive(Debug)]
 pub(crate) struct Local {
     shards: Vec<Arc<Mutex<Shard>>>,
+    /// For tests: no shard answers.
+    #[cfg(test)]
+    pub(crate) down: std::sync::atomic::AtomicBool,
 }
 
 #[derive(Debug)]
@@ -36,7 +39,11 @@ impl Local {
                 })))
             })
             .collect::<rusqlite::Result<_>>()?;
-        Ok(Self { shards })
+        Ok(Self {
+            shards,
+            #[cfg(test)]
+            down: false.into(),
+        })
     }
 
     pub(crate) fn count(&self) -> u16 {
@@ -49,6 +56,10 @@ impl Local {
         run: impl FnOnce(&mut Shard) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ShardsError> {
         let failed = |reason: String| ShardsError { shard, reason };
+        #[cfg(test)]
+        if self.down.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(failed("a test has taken it down".to_owned()));
+        }
         let there = self
             .shards
             .get(usize::from(shard))

@@ -1,16 +1,21 @@
 //! Tokens and passwords.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
-use stackbeam_session::{Key, KeyRing, MemoryRevocations, Policy, Sessions, Timestamp};
+use stackbeam_session::{
+    Key, KeyRing, MemoryRevocations, SessionId, Sessions, Timestamp, VerifyError,
+};
 use tokio::sync::Semaphore;
 
 use super::fault::Fault;
+use super::revoked::Logouts;
 use crate::app::id::Id;
 use crate::node::NodeError;
+use crate::node::queue::session_policy;
 
 /// OWASP's setting for little memory: 7 MiB, five passes, one lane.
 const MEMORY_KIB: u32 = 7 * 1024;
@@ -23,7 +28,8 @@ const TURN_WAIT: Duration = Duration::from_secs(5);
 
 /// Checks and makes tokens and password hashes.
 pub(crate) struct Auth {
-    sessions: Sessions<(), MemoryRevocations>,
+    sessions: Sessions<(), Arc<MemoryRevocations>>,
+    logouts: Logouts,
     turns: Semaphore,
     /// What a password is compared with when there is no such user, so that both take as long.
     nobody: tokio::sync::OnceCell<String>,
@@ -33,17 +39,37 @@ impl Auth {
     pub(crate) fn new(key: &str) -> Result<Self, NodeError> {
         let failed = |error: &dyn std::fmt::Display| NodeError::Role(format!("sessions: {error}"));
         let key = Key::from_text(key).map_err(|error| failed(&error))?;
-        let policy = Policy::aal1();
-        let revocations =
-            MemoryRevocations::new(&key, policy.absolute()).map_err(|error| failed(&error))?;
+        let policy = session_policy();
+        let logouts = Logouts::new(key.clone())?;
         let ring = KeyRing::new(key, policy.absolute()).map_err(|error| failed(&error))?;
-        let sessions = Sessions::new(ring, "login", "conduit", policy, revocations)
-            .map_err(|error| failed(&error))?;
+        let sessions = Sessions::new(
+            ring,
+            "login",
+            "conduit",
+            policy,
+            Arc::clone(logouts.known()),
+        )
+        .map_err(|error| failed(&error))?;
         Ok(Self {
             sessions,
+            logouts,
             turns: Semaphore::new(HASHES_AT_ONCE),
             nobody: tokio::sync::OnceCell::new(),
         })
+    }
+
+    /// What ends sessions, and knows those that have ended.
+    pub(crate) const fn logouts(&self) -> &Logouts {
+        &self.logouts
+    }
+
+    /// The session of a token; `None` when it has ended already.
+    pub(crate) fn session(&self, token: &str) -> Result<Option<SessionId>, Fault> {
+        match self.sessions.verify(token, Timestamp::now()) {
+            Ok(verified) => Ok(Some(verified.claims.session)),
+            Err(VerifyError::Revoked) => Ok(None),
+            Err(error) => Err(Fault::BadToken(error.to_string())),
+        }
     }
 
     /// A new token for a user.

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use stackbeam_lru_cache::load::LoadError;
+use stackbeam_session::SessionId;
 use stackbeam_shard_router::Key;
 
 use super::Web;
@@ -42,6 +43,7 @@ pub(crate) async fn layer(
     mut request: Request,
     next: Next,
 ) -> Response {
+    web.requests.fetch_add(1, Ordering::Relaxed);
     let call = Call::new(web, request.headers());
     request.extensions_mut().insert(call.clone());
     let mut response = next.run(request).await;
@@ -103,6 +105,12 @@ impl Call {
     /// Who asks.
     pub(crate) fn user(&self) -> Result<Id, Fault> {
         self.viewer()?.ok_or(Fault::MissingToken)
+    }
+
+    /// The session of the token, which has to be there; `None` when it has ended already.
+    pub(crate) fn session(&self) -> Result<Option<SessionId>, Fault> {
+        let token = self.token.as_deref().ok_or(Fault::MissingToken)?;
+        self.web.auth.session(token)
     }
 
     /// The id of one command of this request: the same when the edge sends the request again.

@@ -25,6 +25,8 @@ pub(crate) enum Fault {
         bytes_max: usize,
     },
     NotJson,
+    NotAnImage,
+    TooSlow,
     /// No answer from the database or the queue: try again.
     Unavailable(String),
 }
@@ -86,6 +88,17 @@ impl IntoResponse for Fault {
                     "body",
                     "must be JSON, sent as content-type application/json",
                 ),
+            ),
+            Self::NotAnImage => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                fault(
+                    "body",
+                    "must be a PNG or JPEG image, or a form with one in its field `photo`",
+                ),
+            ),
+            Self::TooSlow => (
+                StatusCode::REQUEST_TIMEOUT,
+                fault("body", "took too long to arrive"),
             ),
             Self::Unavailable(why) => {
                 tracing::warn!(%why, "answered 503");
