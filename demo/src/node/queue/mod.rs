@@ -173,6 +173,11 @@ impl QueueNode {
         let stats = self.queue.stats();
         let jobs = stats.group(PHOTOS, WORKERS).cloned().unwrap_or_default();
         let topic = |name: &str| stats.topics.iter().find(|topic| topic.name == name);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        metrics::gauge!("stackbeam_mq_queue_depth", "topic" => PHOTOS)
+            .set((jobs.ready + jobs.leased + jobs.delayed) as f64);
+        metrics::gauge!("stackbeam_mq_oldest_message_age_seconds", "topic" => PHOTOS)
+            .set(jobs.oldest_ready.as_secs_f64());
         let listeners = topic(REVOCATIONS).map_or(0, |topic| topic.groups.len());
         json!({
             "id": self.id,

@@ -133,8 +133,7 @@ fn routes(web: Arc<Web>) -> Router {
         .method_not_allowed_fallback(|| async { Fault::NotAllowed });
     Router::new()
         .route("/", get(page::home))
-        .route("/assets/site.css", get(page::css))
-        .route("/assets/site.js", get(page::js))
+        .route("/assets/{file}", get(page::asset))
         .route("/photos/{file}", get(photos::serve))
         .nest("/api", api)
         .method_not_allowed_fallback(|| async { Fault::NotAllowed })

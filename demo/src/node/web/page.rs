@@ -4,6 +4,8 @@ use std::fmt::{self, Write};
 use std::sync::LazyLock;
 
 use axum::Json;
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Value, json};
@@ -12,9 +14,6 @@ use super::articles;
 use super::call::Call;
 use super::fault::Fault;
 
-const CSS: &str = include_str!("../../../site/site.css");
-const JS: &str = include_str!("../../../site/site.js");
-
 /// Articles on the page.
 const ARTICLES: u32 = 10;
 
@@ -22,40 +21,53 @@ const ARTICLES: u32 = 10;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The addresses carry a hash of the content, so that what a browser keeps is never out of date.
-struct Assets {
-    css: String,
-    js: String,
+/// A file that the page needs.
+struct Asset {
+    file: &'static str,
+    mime: &'static str,
+    text: &'static str,
 }
 
-static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
-    let versioned = |path: &str, text: &str| {
+const ASSETS: [Asset; 3] = [
+    Asset {
+        file: "site.css",
+        mime: "text/css; charset=utf-8",
+        text: include_str!("../../../site/site.css"),
+    },
+    Asset {
+        file: "site.js",
+        mime: "text/javascript; charset=utf-8",
+        text: include_str!("../../../site/site.js"),
+    },
+    Asset {
+        file: "site.svg",
+        mime: "image/svg+xml",
+        text: include_str!("../../../site/site.svg"),
+    },
+];
+
+/// Where the assets are. The addresses carry a hash of the content, so that what a browser keeps is
+/// never out of date.
+static ADDRESSES: LazyLock<[String; 3]> = LazyLock::new(|| {
+    ASSETS.map(|asset| {
         let hash = blake2b_simd::Params::new()
             .hash_length(8)
-            .hash(text.as_bytes());
-        format!("{path}?v={}", hash.to_hex())
-    };
-    Assets {
-        css: versioned("/assets/site.css", CSS),
-        js: versioned("/assets/site.js", JS),
-    }
+            .hash(asset.text.as_bytes());
+        format!("/assets/{}?v={}", asset.file, hash.to_hex())
+    })
 });
 
-pub(super) async fn css() -> Response {
-    asset("text/css; charset=utf-8", CSS)
-}
-
-pub(super) async fn js() -> Response {
-    asset("text/javascript; charset=utf-8", JS)
-}
-
-fn asset(kind: &'static str, text: &'static str) -> Response {
+pub(super) async fn asset(file: Result<Path<String>, PathRejection>) -> Result<Response, Fault> {
+    let asset = file
+        .ok()
+        .and_then(|Path(file)| ASSETS.into_iter().find(|asset| asset.file == file))
+        .ok_or(Fault::NoSuchPage)?;
     let fields = [
-        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_TYPE, asset.mime),
         (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    (fields, text).into_response()
+    Ok((fields, asset.text).into_response())
 }
 
 /// Whether a client would rather have HTML: a browser names it, a program does not.
@@ -114,7 +126,7 @@ impl fmt::Display for Escaped<'_> {
 }
 
 fn html(articles: &[Value]) -> String {
-    let (css, js) = (&ASSETS.css, &ASSETS.js);
+    let [css, js, icon] = &*ADDRESSES;
     let mut list = String::new();
     for article in articles {
         let _infallible = write!(list, "{}", Item(article));
@@ -129,6 +141,7 @@ fn html(articles: &[Value]) -> String {
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>stackbeam: a blog with photos</title>
+<link rel="icon" href="{icon}">
 <link rel="stylesheet" href="{css}">
 <script src="{js}" defer></script>
 </head>

@@ -410,7 +410,8 @@ async fn a_browser_gets_a_page_in_which_nothing_is_markup_but_the_pages_own() {
         "{html}"
     );
     for (mark, kind) in [
-        ("href=\"/assets/", "text/css"),
+        ("icon\" href=\"/assets/", "image/svg+xml"),
+        ("stylesheet\" href=\"/assets/", "text/css"),
         ("src=\"/assets/", "text/javascript"),
     ] {
         let at = html.find(mark).unwrap() + mark.len() - "/assets/".len();
