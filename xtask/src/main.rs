@@ -10,6 +10,7 @@
 
 mod bench;
 mod ci;
+mod conduit;
 mod crates;
 mod demo;
 mod services;
@@ -26,6 +27,8 @@ cargo xtask <command>
   features                  checks each crate with no feature, each feature alone, and all
   package                   builds the package of every published crate from what it contains
   demo-check                builds the demo and runs its drills
+  conduit <folder>          runs the RealWorld API suite in <folder> against the demo: plainly,
+                            with late replicas, and while web servers are killed
   figures [crate] [--json]  measures each crate beside its rivals, one row a figure
   bench-report              measures, and writes docs/benchmarks.md with its plots
   torture <crate>           runs a crate's tests/torture.rs in release mode
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         ["features"] => crates::features(),
         ["package"] => crates::package(),
         ["demo-check"] => demo::check(),
+        ["conduit", folder] => conduit::run(folder),
         ["figures", rest @ ..] => bench::figures(rest),
         ["bench-report"] => bench::report(),
         ["torture", name] => crates::torture(name),
