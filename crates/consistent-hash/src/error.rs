@@ -87,6 +87,13 @@ pub enum BuildError {
         /// Members in the set.
         members: usize,
     },
+    /// A point, slot or weight was given for somebody who is no member.
+    #[error("no member has the id {id}")]
+    #[non_exhaustive]
+    Unknown {
+        /// The id that was given.
+        id: MemberId,
+    },
     /// A size is outside its bounds.
     #[error("{field} is {value}; it must be from {min} to {max}")]
     #[non_exhaustive]

@@ -198,7 +198,7 @@ impl Member {
 ///
 /// Cheap to clone. Changing a set gives a new one; the old one, and every placement built from it,
 /// stays as it was. A [`NodeIx`] is a position in one set: carry a [`MemberId`] from one set to the next.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Members(Arc<[Member]>);
 
 impl Members {
@@ -253,6 +253,24 @@ impl Members {
         names: impl IntoIterator<Item = S>,
     ) -> Result<Self, MembersError> {
         Self::new(names.into_iter().map(Member::new))
+    }
+
+    /// Members that are numbered in the order of listing: the first gets the id 0, the next 1, and so on,
+    /// whatever their names, and a [`NodeIx`] is a place in the list.
+    ///
+    /// Only for software that looks at the order of its servers: nginx gives a point of the ring that two
+    /// servers claim to the one listed first, and Maglev's turns are taken in the order of the list.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn in_order(members: impl IntoIterator<Item = Member>) -> Result<Self, MembersError> {
+        Self::new(
+            members
+                .into_iter()
+                .zip(0..)
+                .map(|(member, n)| member.with_id(MemberId::new(n))),
+        )
     }
 
     /// This set and one more.

@@ -33,6 +33,27 @@ pub(crate) const fn low32(x: u64) -> u32 {
     x as u32
 }
 
+/// The sixteen bits from `shift` on.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "sixteen bits are what is asked for"
+)]
+pub(crate) const fn bits16(x: u64, shift: u32) -> u16 {
+    (x >> shift) as u16
+}
+
+/// An index from a number that is below the length of what it indexes.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "below a length, which is a usize"
+)]
+pub(crate) const fn ix(x: u64) -> usize {
+    debug_assert!(x <= usize::MAX as u64);
+    x as usize
+}
+
 /// A node or slot count as `u32`; every count in this crate is checked against a bound below 2^32 first.
 #[inline]
 #[expect(

@@ -83,7 +83,7 @@ impl SlotTable {
         check_fraction("slack", slack, 0.0, Self::SLACK_NONE)?;
         let owning = members.owning()?;
         let owners = capped_rendezvous(&owning, slots, slack);
-        let order = Rendezvous::over(members.len(), &owning);
+        let order = Rendezvous::over(members, owning.clone());
         let nodes: Vec<u32> = owners
             .into_iter()
             .map(|at| owning[at as usize].node)
