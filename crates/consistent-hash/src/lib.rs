@@ -36,8 +36,8 @@
 //! | | look-up | memory | who moves when a node leaves | weights |
 //! | --- | --- | --- | --- | --- |
 //! | [`SlotTable`] | O(1) | 2 bytes a slot | its keys, and some more where caps bind (1.3 times the least at 100 nodes with no slack) | to a slot |
-//! | [`Rendezvous`] | O(nodes) | 12 to 20 bytes a node | its keys only | exact |
-//! | [`Ring`] | O(1) expected | 12 bytes a point, and an index | its keys only | by number of points |
+//! | [`Rendezvous`] | O(nodes), 16 at a time | 16 bytes a node, 60 more for each distinct weight | its keys only | exact |
+//! | [`Ring`] | O(1) expected | 11 to 14 bytes a point | its keys only | by number of points |
 //! | [`Jump`] | O(log nodes) | 4 bytes | only the last one can leave | none |
 //!
 //! # Costs
@@ -48,6 +48,7 @@
 //! # Features
 //!
 //! * `std` (default). Without it the crate needs `alloc` alone.
+//! * `simd` (default): vectors for rendezvous hashing, of the CPU at hand with `std`, else of the target.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -20,8 +20,7 @@ use crate::{MemberId, Members, NodeIx, Placement};
 /// excess shrinks with the square root of the number of points; where that matters use a
 /// [`SlotTable`](crate::SlotTable), or [`Rendezvous`](crate::Rendezvous) if nodes are few.
 ///
-/// The rings of nginx, memcached clients and Envoy are [profiles](RingProfile) of this one (feature
-/// `interop`), and [`with_tokens`](Self::with_tokens) takes points that something else chose.
+/// [`with_tokens`](Self::with_tokens) takes points that something else chose.
 ///
 /// *Costs*: 8 bytes a point and 3 to 6 for the index; 4 more for rings with 64-bit positions (tokens and
 /// Envoy's). A look-up reads the index and a line of points, without a branch that depends on the key;
@@ -36,11 +35,9 @@ use crate::{MemberId, Members, NodeIx, Placement};
 /// println!("{}", members[ring.owner(Xxh3::new().hash(b"user:42"))].name());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[cfg_attr(not(feature = "interop"), doc = "\n\n[RingProfile]: crate#features")]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ring {
     members: Members,
-    recipe: Recipe,
     owning: u32,
     /// Sorted; the upper 44 bits of the position, and the node in the 20 bits below. After the last point
     /// comes the first one again, [`GUARDS`] times, at the largest position: a search ends there.
@@ -51,17 +48,6 @@ pub struct Ring {
     index: Box<[u32]>,
     /// The part of a hash is its high bits, shifted by this.
     shift: u32,
-}
-
-/// Where the points come from.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Recipe {
-    /// So many for each unit of weight.
-    Points(u32),
-    /// Given one by one.
-    Tokens,
-    #[cfg(feature = "interop")]
-    Profile(crate::RingProfile),
 }
 
 /// Points that are compared without a branch; see [`Ring::point`].
@@ -112,17 +98,11 @@ impl Ring {
             let seed = mix(member.id ^ GOLDEN);
             (0..count(member)).map(move |k| (mix::rehash(seed, k), member.node))
         });
-        Ok(Self::over(
-            members,
-            Recipe::Points(points),
-            Positions::Upper44,
-            all,
-        ))
+        Ok(Self::over(members, Positions::Upper44, all))
     }
 
     /// A ring of points that were chosen elsewhere, such as the tokens of a Cassandra or Scylla cluster
-    /// (as positions; see [`token_position`](crate::interop::cassandra::token_position)). Positions are
-    /// compared to the last bit; of two points at one place the member with the lower id has it. Weights
+    /// (signed there: flip the sign bit to make a position). Positions are compared to the last bit; of two points at one place the member with the lower id has it. Weights
     /// are not looked at; a member that owns no keys has its tokens left out.
     ///
     /// # Errors
@@ -146,14 +126,13 @@ impl Ring {
                 members: members.len(),
             });
         }
-        Ok(Self::over(members, Recipe::Tokens, Positions::All64, all))
+        Ok(Self::over(members, Positions::All64, all))
     }
 
     /// `all` are positions with their nodes, at least one, in any order. Of two points at one place the one
     /// with the lower node stays.
     pub(crate) fn over(
         members: &Members,
-        recipe: Recipe,
         positions: Positions,
         all: impl IntoIterator<Item = (u64, u32)>,
     ) -> Self {
@@ -209,7 +188,6 @@ impl Ring {
         };
         Self {
             members: members.clone(),
-            recipe,
             owning: mix::to_u32(owners.count()),
             points: points.into(),
             low,
@@ -231,6 +209,7 @@ impl Ring {
     }
 
     /// The points in order: the last hash that belongs to each, and the node.
+    #[must_use]
     pub fn points(&self) -> impl ExactSizeIterator<Item = (u64, NodeIx)> + '_ {
         (0..self.point_count()).map(|at| (self.position(at), NodeIx::new(self.node(at))))
     }
@@ -239,10 +218,6 @@ impl Ring {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         size_of_val(&*self.points) + size_of_val(&*self.low) + size_of_val(&*self.index)
-    }
-
-    pub(crate) const fn recipe(&self) -> &Recipe {
-        &self.recipe
     }
 
     #[inline]
@@ -310,8 +285,7 @@ impl Placement for Ring {
         for at in (start..count).chain(0..start.min(count)) {
             let node = self.node(at);
             if visited.insert(node)
-                && (visit(NodeIx::new(node)).is_break()
-                    || visited.count() == self.owning as usize)
+                && (visit(NodeIx::new(node)).is_break() || visited.count() == self.owning as usize)
             {
                 return;
             }

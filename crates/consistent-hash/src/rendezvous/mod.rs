@@ -11,7 +11,7 @@ use core::ops::{ControlFlow, Range};
 use crate::member::Owning;
 use crate::mix;
 use crate::{BuildError, Members, NodeIx, Placement};
-use scan::Nodes;
+use scan::{Nodes, Scanner};
 use score::{Block, Key, LANES, Rank, node_seed};
 
 /// Rendezvous or highest-random-weight hashing (Thaler and Ravishankar 1996; weighted by
@@ -45,6 +45,7 @@ pub struct Rendezvous {
     seeds: Box<[u64]>,
     /// Their positions in `Members`; ascending within a class, so that a tie goes to the lower id.
     nodes: Box<[u32]>,
+    scanner: Scanner,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -96,19 +97,12 @@ impl Rendezvous {
     pub(crate) fn over(members: &Members, mut owning: Vec<Owning>) -> Self {
         // Stable: within a weight the order stays that of the ids.
         owning.sort_by(|x, y| x.weight.total_cmp(&y.weight));
-        let (mut classes, mut blocks) = (Vec::new(), Vec::new());
+        let (mut classes, mut blocks, mut seeds) = (Vec::new(), Vec::new(), Vec::new());
         let mut start = 0;
         for class in owning.chunk_by(|x, y| x.weight == y.weight) {
             let first = blocks.len();
-            for nodes in class.chunks(LANES) {
-                let mut block = Block::EMPTY;
-                for (lane, node) in nodes.iter().enumerate() {
-                    let seed = node_seed(node.id);
-                    block.a[lane] = mix::bits16(seed, 0);
-                    block.b[lane] = mix::bits16(seed, 16);
-                }
-                blocks.push(block);
-            }
+            seeds.extend(class.iter().map(|node| node_seed(node.id)));
+            blocks.extend(seeds[start..].chunks(LANES).map(Block::new));
             classes.push(Class {
                 inverse: 1.0 / class[0].weight,
                 nodes: start..start + class.len(),
@@ -120,8 +114,9 @@ impl Rendezvous {
             members: members.clone(),
             classes: classes.into(),
             blocks: blocks.into(),
-            seeds: owning.iter().map(|node| node_seed(node.id)).collect(),
+            seeds: seeds.into(),
             nodes: owning.iter().map(|node| node.node).collect(),
+            scanner: Scanner::detect(),
         }
     }
 
@@ -144,7 +139,6 @@ impl Rendezvous {
     fn of(&self, class: &Class) -> Nodes<'_> {
         Nodes {
             blocks: &self.blocks[class.blocks.clone()],
-            last: (class.nodes.len() - 1) % LANES + 1,
             seeds: &self.seeds[class.nodes.clone()],
         }
     }
@@ -163,22 +157,12 @@ impl Rendezvous {
         }
     }
 
-    /// Writes the first of the order to `top`; returns how many there are.
+    /// Writes the first of the order, at most [`INLINE`], to `top`; returns how many there are.
     fn top(&self, key: Key, top: &mut [Ranked]) -> usize {
-        let mut inline = [Rank::LAST; INLINE];
         let mut count = 0;
         for class in &self.classes {
-            let wanted = top.len().min(class.nodes.len());
-            let mut heap;
-            let ranks = if wanted <= INLINE {
-                inline.fill(Rank::LAST);
-                &mut inline[..wanted]
-            } else {
-                heap = alloc::vec![Rank::LAST; wanted];
-                &mut heap[..]
-            };
-            scan::top(key, self.of(class), ranks);
-            for rank in ranks {
+            let ranks: [Rank; INLINE] = self.scanner.top(key, self.of(class));
+            for rank in ranks.iter().take(class.nodes.len()) {
                 let next = self.ranked(class, *rank);
                 let mut place = count;
                 while place > 0 && next.order(&top[place - 1]).is_lt() {
@@ -195,19 +179,23 @@ impl Rendezvous {
         count
     }
 
+    /// The first K, all weights being equal.
+    #[inline]
+    fn top_equal<const K: usize>(&self, class: &Class, key: Key, out: &mut [NodeIx]) {
+        let top: [Rank; K] = self.scanner.top(key, self.of(class));
+        for (node, rank) in out.iter_mut().zip(top) {
+            *node = NodeIx::new(self.nodes[rank.at() as usize]);
+        }
+    }
+
     /// All nodes in order.
     fn all(&self, key: Key) -> Vec<Ranked> {
         let mut all: Vec<Ranked> = self
             .classes
             .iter()
             .flat_map(|class| {
-                let nodes = self.of(class);
-                (0..class.nodes.len()).map(move |at| {
-                    let (block, lane) = (&nodes.blocks[at / LANES], at % LANES);
-                    let score = key.score(block.a[lane], block.b[lane]);
-                    let second = key.second(nodes.seeds[at]);
-                    self.ranked(class, Rank::new(score, second, mix::to_u32(at)))
-                })
+                let ranks = self.of(class).seeds.iter().zip(0..);
+                ranks.map(move |(seed, at)| self.ranked(class, key.rank(*seed, at)))
             })
             .collect();
         all.sort_unstable_by(Ranked::order);
@@ -217,9 +205,8 @@ impl Rendezvous {
     fn best_weighted(&self, key: Key) -> u32 {
         let mut best: Option<Ranked> = None;
         for class in &self.classes {
-            let mut rank = [Rank::LAST];
-            scan::top(key, self.of(class), &mut rank);
-            let next = self.ranked(class, rank[0]);
+            let [rank] = self.scanner.top(key, self.of(class));
+            let next = self.ranked(class, rank);
             if best.is_none_or(|best| next.order(&best).is_lt()) {
                 best = Some(next);
             }
@@ -235,15 +222,15 @@ impl Placement for Rendezvous {
 
     #[inline]
     fn owner(&self, hash: u64) -> NodeIx {
-        let key = Key::new(hash);
+        let key = Key(hash);
         NodeIx::new(match &*self.classes {
-            [class] => self.nodes[scan::first(key, self.of(class))],
+            [class] => self.nodes[self.scanner.first(key, self.of(class))],
             _ => self.best_weighted(key),
         })
     }
 
     fn walk(&self, hash: u64, visit: &mut dyn FnMut(NodeIx) -> ControlFlow<()>) {
-        let key = Key::new(hash);
+        let key = Key(hash);
         let mut first = [Ranked::NONE; INLINE];
         let count = self.top(key, &mut first);
         for ranked in &first[..count] {
@@ -263,8 +250,22 @@ impl Placement for Rendezvous {
     }
 
     fn owners(&self, hash: u64, out: &mut [NodeIx]) -> usize {
-        let key = Key::new(hash);
+        let key = Key(hash);
         let wanted = out.len().min(self.nodes.len());
+        if let [class] = &*self.classes {
+            match wanted {
+                0 => return 0,
+                // Two and three replicas are what is asked for most.
+                1..=3 => self.top_equal::<3>(class, key, &mut out[..wanted]),
+                4..=INLINE => self.top_equal::<INLINE>(class, key, &mut out[..wanted]),
+                _ => {
+                    for (node, ranked) in out.iter_mut().zip(self.all(key)) {
+                        *node = NodeIx::new(ranked.node);
+                    }
+                }
+            }
+            return wanted;
+        }
         let mut inline = [Ranked::NONE; INLINE];
         let all;
         let top = if wanted <= INLINE {
@@ -298,15 +299,23 @@ mod tests {
             let placement = placement(count);
             let nodes = placement.of(&placement.classes[0]);
             for hash in (0..300).map(|n| Xxh3::new().hash_u64(n)) {
-                let key = Key::new(hash);
-                assert_eq!(scan::first(key, nodes), scan::scalar::first(key, nodes));
-                for k in [1, 2, 3, 8, 20] {
-                    let k = k.min(count as usize);
-                    let (mut got, mut wanted) = ([Rank::LAST; 20], [Rank::LAST; 20]);
-                    scan::top(key, nodes, &mut got[..k]);
-                    scan::scalar::top(key, nodes, &mut wanted[..k]);
-                    assert_eq!(got, wanted, "{count} nodes, {k} replicas, {hash:x}");
-                }
+                let key = Key(hash);
+                assert_eq!(
+                    placement.scanner.first(key, nodes),
+                    scan::scalar::first(key, nodes)
+                );
+                assert_eq!(
+                    placement.scanner.top::<1>(key, nodes),
+                    scan::scalar::top(key, nodes)
+                );
+                assert_eq!(
+                    placement.scanner.top::<3>(key, nodes),
+                    scan::scalar::top(key, nodes)
+                );
+                assert_eq!(
+                    placement.scanner.top::<INLINE>(key, nodes),
+                    scan::scalar::top(key, nodes)
+                );
             }
         }
     }
@@ -317,7 +326,7 @@ mod tests {
         let placement = placement(10_000);
         let mut ties = 0;
         for hash in (0..200).map(|n| Xxh3::new().hash_u64(n)) {
-            let all = placement.all(Key::new(hash));
+            let all = placement.all(Key(hash));
             ties += u32::from(all[0].scores >> 16 == all[1].scores >> 16);
             assert_eq!(placement.owner(hash).get(), all[0].node);
         }

@@ -14,10 +14,20 @@ pub(super) struct Block {
 }
 
 impl Block {
-    pub(super) const EMPTY: Self = Self {
-        a: [0; LANES],
-        b: [0; LANES],
-    };
+    /// Of one to sixteen nodes; lanes left over repeat the first.
+    pub(super) fn new(seeds: &[u64]) -> Self {
+        let seed = |lane| {
+            seeds
+                .get(lane)
+                .or_else(|| seeds.first())
+                .copied()
+                .unwrap_or(0)
+        };
+        Self {
+            a: core::array::from_fn(|lane| bits16(seed(lane), 0)),
+            b: core::array::from_fn(|lane| bits16(seed(lane), 16)),
+        }
+    }
 }
 
 /// What a node brings: 64 bits of its id. The upper half tells nodes apart that the lower does not.
@@ -26,42 +36,52 @@ pub(super) const fn node_seed(id: u64) -> u64 {
     mix(id ^ GOLDEN)
 }
 
-/// What a key brings to every score.
+/// The hash of a key, as it enters every score: four numbers of sixteen bits.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Key {
-    pub(super) hash: u64,
-    pub(super) xor_a: u16,
-    pub(super) times_a: u16,
-    pub(super) xor_b: u16,
-    pub(super) times_b: u16,
-}
+pub(super) struct Key(pub(super) u64);
 
 impl Key {
-    #[inline]
-    pub(super) const fn new(hash: u64) -> Self {
-        Self {
-            hash,
-            xor_a: bits16(hash, 0),
-            times_a: bits16(hash, 16) | 1,
-            xor_b: bits16(hash, 32),
-            times_b: bits16(hash, 48) | 1,
-        }
+    #[inline(always)]
+    pub(super) const fn xor_a(self) -> u16 {
+        bits16(self.0, 0)
+    }
+
+    #[inline(always)]
+    pub(super) const fn times_a(self) -> u16 {
+        bits16(self.0, 16) | 1
+    }
+
+    #[inline(always)]
+    pub(super) const fn xor_b(self) -> u16 {
+        bits16(self.0, 32)
+    }
+
+    #[inline(always)]
+    pub(super) const fn times_b(self) -> u16 {
+        bits16(self.0, 48) | 1
     }
 
     /// The score by which nodes are ranked first. For one node it is uniform over the keys, because each
     /// step is a bijection.
     #[inline(always)]
-    pub(super) const fn score(self, a: u16, b: u16) -> u16 {
-        let mut x = (a ^ self.xor_a).wrapping_mul(self.times_a);
-        x = (x ^ (x >> 7)).wrapping_add(b ^ self.xor_b);
-        x = x.wrapping_mul(self.times_b);
+    pub(super) const fn score(self, seed: u64) -> u16 {
+        let (a, b) = (bits16(seed, 0), bits16(seed, 16));
+        let mut x = (a ^ self.xor_a()).wrapping_mul(self.times_a());
+        x = (x ^ (x >> 7)).wrapping_add(b ^ self.xor_b());
+        x = x.wrapping_mul(self.times_b());
         x ^ (x >> 8)
     }
 
     /// Ranks nodes whose scores are equal, and gives a logarithm 16 bits more to tell nodes apart by.
-    #[inline]
+    /// It hangs on the 32 bits of the seed that the score does not look at.
+    #[inline(always)]
     pub(super) const fn second(self, seed: u64) -> u16 {
-        bits16(mix(self.hash ^ seed), 48)
+        bits16((self.0 ^ seed).wrapping_mul(GOLDEN), 48)
+    }
+
+    #[inline(always)]
+    pub(super) const fn rank(self, seed: u64, at: u32) -> Rank {
+        Rank::new(self.score(seed), self.second(seed), at)
     }
 }
 
