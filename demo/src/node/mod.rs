@@ -7,6 +7,7 @@
 pub(crate) mod config;
 mod coord;
 mod edge;
+pub(crate) mod load;
 mod objects;
 pub(crate) mod peer;
 mod queue;
@@ -268,7 +269,7 @@ async fn run(context: NodeContext) -> Result<(), NodeError> {
         Role::Coord => coord::run(context).await,
         Role::Queue => queue::run(context).await,
         Role::Worker => worker::run(context).await,
-        role @ Role::Load => Err(NodeError::Role(format!("no {} yet", role.name()))),
+        Role::Load => load::run(context).await,
     }
 }
 

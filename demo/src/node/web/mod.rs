@@ -229,7 +229,7 @@ const TEST_KEY: &str = "9f2c51d07be84a3364c1f0a8d95e7b123c6a08f4e7519d2bb04f86c2
 
 /// For tests: an API over so many shards in this process, without a queue and without a folder.
 #[cfg(test)]
-fn alone(count: u16) -> Router {
+pub(super) fn alone(count: u16) -> Router {
     let local = shards::local::Local::new(count).expect("SQLite in memory");
     let shards = Shards::Local(Arc::new(local));
     let web = Web::new(shards, Objects::nowhere(), None, TEST_KEY, false).expect("a good key");
