@@ -26,8 +26,8 @@
 //!
 //! * [`Members`] are who may own keys: each with a stable [`MemberId`], a weight, a zone and a state.
 //!   The order in which they are listed does not matter.
-//! * A [`Placement`] says which node owns a hash and which come next: [`Ring`], [`Rendezvous`] or
-//!   [`Jump`].
+//! * A [`Placement`] says which node owns a hash and which come next: [`SlotTable`],
+//!   [`Ring`], [`Rendezvous`], [`JumpBack`] and others.
 //! * A [`KeyHash`] makes the hash of a key. It has a name and never changes under it, because two
 //!   processes must agree; `std::hash::Hash` gives no such promise.
 //!
@@ -38,7 +38,9 @@
 //! | [`SlotTable`] | O(1) | 2 bytes a slot | its keys, and some more where caps bind (1.3 times the least at 100 nodes with no slack) | to a slot |
 //! | [`Rendezvous`] | O(nodes), 16 at a time | 16 bytes a node, 60 more for each distinct weight | its keys only | exact |
 //! | [`Ring`] | O(1) expected | 11 to 14 bytes a point | its keys only | by number of points |
+//! | [`JumpBack`], [`Flip`] | O(1) expected | 4 bytes | only the last one can leave | none |
 //! | [`Jump`] | O(log nodes) | 4 bytes | only the last one can leave | none |
+//! | [`Modulo`] | O(1) | 4 bytes | nearly all keys | none |
 //!
 //! # Costs
 //!
@@ -56,19 +58,25 @@ extern crate alloc;
 
 mod error;
 mod fill;
+mod flip;
 mod jump;
+mod jump_back;
 mod key;
 mod member;
 mod mix;
+mod modulo;
 mod placement;
 mod rendezvous;
 mod ring;
 mod slot_table;
 
 pub use error::{BuildError, MembersError};
+pub use flip::Flip;
 pub use jump::Jump;
+pub use jump_back::JumpBack;
 pub use key::{KeyHash, Xxh3, Xxh64};
 pub use member::{Member, MemberId, MemberState, Members};
+pub use modulo::Modulo;
 pub use placement::{NodeIx, Placement};
 pub use rendezvous::Rendezvous;
 pub use ring::Ring;

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use stackbeam_consistent_hash::{
-    BuildError, Jump, KeyHash, Member, MemberId, MemberState, Members, MembersError, NodeIx,
-    Placement, Rendezvous, Ring, Xxh3, Xxh64,
+    BuildError, Flip, Jump, JumpBack, KeyHash, Member, MemberId, MemberState, Members,
+    MembersError, NodeIx, Placement, Rendezvous, Ring, Xxh3, Xxh64,
 };
 
 fn hash(n: u64) -> u64 {
@@ -38,6 +38,15 @@ fn both(members: &Members) -> Result<[Box<dyn Placement>; 2], BuildError> {
         Box::new(Ring::with_points(members, 40)?),
         Box::new(Rendezvous::new(members)?),
     ])
+}
+
+/// Placements over numbered nodes, of which only the last can go.
+fn appended(nodes: u32) -> [Box<dyn Placement>; 3] {
+    [
+        Box::new(Jump::new(nodes).unwrap()),
+        Box::new(JumpBack::new(nodes).unwrap()),
+        Box::new(Flip::new(nodes).unwrap()),
+    ]
 }
 
 fn owning(members: &Members) -> usize {
@@ -131,10 +140,23 @@ proptest! {
     }
 
     #[test]
-    fn jump_moves_keys_only_to_the_new_node(nodes in 1..500_u32, key in any::<u64>()) {
-        let before = Jump::new(nodes).unwrap().owner(key);
-        let after = Jump::new(nodes + 1).unwrap().owner(key);
-        prop_assert!(after == before || after.get() == nodes);
+    fn one_more_node_at_the_end_takes_keys_and_moves_no_other(nodes in 1..500_u32, key in any::<u64>()) {
+        for (before, after) in appended(nodes).iter().zip(appended(nodes + 1)) {
+            let (before, after) = (before.owner(key), after.owner(key));
+            prop_assert!(after == before || after.get() == nodes);
+        }
+    }
+
+    #[test]
+    fn a_walk_over_numbered_nodes_visits_each_once(nodes in 1..40_u32, key in any::<u64>()) {
+        for placement in appended(nodes) {
+            let mut out = vec![NodeIx::default(); nodes as usize + 1];
+            prop_assert_eq!(placement.owners(key, &mut out), nodes as usize);
+            prop_assert_eq!(out[0], placement.owner(key));
+            let distinct: BTreeSet<_> = out[..nodes as usize].iter().collect();
+            prop_assert_eq!(distinct.len(), nodes as usize);
+            prop_assert!(out.iter().all(|node| node.get() < nodes));
+        }
     }
 
     #[test]

@@ -138,6 +138,7 @@ impl Rendezvous {
     #[inline]
     fn of(&self, class: &Class) -> Nodes<'_> {
         Nodes {
+            #[cfg(feature = "simd")]
             blocks: &self.blocks[class.blocks.clone()],
             seeds: &self.seeds[class.nodes.clone()],
         }

@@ -6,6 +6,7 @@ use super::score::{Block, Key, LANES, Rank};
 /// over repeat its first node, so that no score is in the way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Nodes<'a> {
+    #[cfg(feature = "simd")]
     pub(super) blocks: &'a [Block],
     pub(super) seeds: &'a [u64],
 }
