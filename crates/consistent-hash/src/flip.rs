@@ -4,7 +4,7 @@ use core::num::NonZeroU64;
 use core::ops::ControlFlow;
 
 use crate::error::check_size;
-use crate::placement::walk_by_rehash;
+use crate::placement::{all, walk_by_rehash};
 use crate::{BuildError, NodeIx, Placement, mix};
 
 /// FlipHash over nodes `0..n` (Masson and Lee, 2024, arXiv:2402.17549).
@@ -104,6 +104,6 @@ impl Placement for Flip {
     }
 
     fn walk(&self, hash: u64, visit: &mut dyn FnMut(NodeIx) -> ControlFlow<()>) {
-        walk_by_rehash(self.nodes, hash, |hash| self.owner(hash).get(), visit);
+        walk_by_rehash(self, all(self.nodes), hash, visit);
     }
 }

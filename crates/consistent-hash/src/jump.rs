@@ -3,7 +3,7 @@
 use core::ops::ControlFlow;
 
 use crate::error::check_size;
-use crate::placement::walk_by_rehash;
+use crate::placement::{all, walk_by_rehash};
 use crate::{BuildError, NodeIx, Placement};
 
 /// Jump consistent hash over nodes `0..n` (Lamping and Veach, 2014, arXiv:1406.2294).
@@ -71,6 +71,6 @@ impl Placement for Jump {
     }
 
     fn walk(&self, hash: u64, visit: &mut dyn FnMut(NodeIx) -> ControlFlow<()>) {
-        walk_by_rehash(self.nodes, hash, |hash| jump(hash, self.nodes), visit);
+        walk_by_rehash(self, all(self.nodes), hash, visit);
     }
 }

@@ -4,7 +4,7 @@ use core::ops::ControlFlow;
 
 use crate::error::check_size;
 use crate::mix::{GOLDEN, high32, low32, mix};
-use crate::placement::walk_by_rehash;
+use crate::placement::{all, walk_by_rehash};
 use crate::{BuildError, NodeIx, Placement};
 
 /// JumpBackHash over nodes `0..n` (Ertl, 2024, arXiv:2403.18682).
@@ -65,11 +65,7 @@ pub(crate) fn jump_back(nodes: u32, mut next: impl FnMut() -> u64) -> u32 {
     while jumps != 0 {
         // From the last possible jump back: it lies between this power of two and the next.
         let least = 1 << jumps.ilog2();
-        let half = if jumps.count_ones() % 2 == 0 {
-            r
-        } else {
-            r >> 32
-        };
+        let half = r >> (jumps.count_ones() << 5 & 63);
         let mut node = least + (low32(half) & (least - 1));
         if node < nodes {
             return node;
@@ -104,6 +100,6 @@ impl Placement for JumpBack {
     }
 
     fn walk(&self, hash: u64, visit: &mut dyn FnMut(NodeIx) -> ControlFlow<()>) {
-        walk_by_rehash(self.nodes, hash, |hash| self.owner(hash).get(), visit);
+        walk_by_rehash(self, all(self.nodes), hash, visit);
     }
 }

@@ -38,6 +38,7 @@
 //! | [`SlotTable`] | O(1) | 2 bytes a slot | its keys, and some more where caps bind (1.3 times the least at 100 nodes with no slack) | to a slot |
 //! | [`Rendezvous`] | O(nodes), 16 at a time | 16 bytes a node, 60 more for each distinct weight | its keys only | exact |
 //! | [`Ring`] | O(1) expected | 11 to 14 bytes a point | its keys only | by number of points |
+//! | [`Anchor`] | O(1) expected | 8 bytes a node | its keys only, but the order of removals matters | none |
 //! | [`JumpBack`], [`Flip`] | O(1) expected | 4 bytes | only the last one can leave | none |
 //! | [`Jump`] | O(log nodes) | 4 bytes | only the last one can leave | none |
 //! | [`Modulo`] | O(1) | 4 bytes | nearly all keys | none |
@@ -56,6 +57,7 @@
 
 extern crate alloc;
 
+mod anchor;
 mod error;
 mod fill;
 mod flip;
@@ -70,6 +72,7 @@ mod rendezvous;
 mod ring;
 mod slot_table;
 
+pub use anchor::{Anchor, AnchorError};
 pub use error::{BuildError, MembersError};
 pub use flip::Flip;
 pub use jump::Jump;

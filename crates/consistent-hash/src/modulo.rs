@@ -3,7 +3,7 @@
 use core::ops::ControlFlow;
 
 use crate::error::check_size;
-use crate::placement::walk_by_rehash;
+use crate::placement::{all, walk_by_rehash};
 use crate::{BuildError, NodeIx, Placement, mix};
 
 /// `hash % n`: the honest baseline. Nothing is faster to write, and a change from n to n + 1 nodes moves
@@ -45,6 +45,6 @@ impl Placement for Modulo {
     }
 
     fn walk(&self, hash: u64, visit: &mut dyn FnMut(NodeIx) -> ControlFlow<()>) {
-        walk_by_rehash(self.nodes, hash, |hash| self.owner(hash).get(), visit);
+        walk_by_rehash(self, all(self.nodes), hash, visit);
     }
 }

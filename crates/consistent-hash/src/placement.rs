@@ -204,35 +204,42 @@ impl Visited {
     }
 }
 
-/// Walks a placement that only knows `owner`, by asking for the owners of further hashes.
+/// Walks a placement that only knows `owner`, by asking for the owners of further hashes. `owning` are its
+/// nodes that own keys.
 ///
-/// For `nodes` owning positions `0..nodes`. Each further hash is a function of the first alone, so a
-/// change of membership moves a replica only when it would move a key. After `4 * nodes + 64` hashes
-/// what is still missing is visited in the order of position: with fair owners that is rare, and it
-/// bounds the walk with unfair ones.
+/// Each further hash is a function of the first alone, so a change of membership moves a replica only when
+/// it would move a key. After `4 * nodes + 64` hashes what is still missing is visited in the order of
+/// position: with fair owners that is rare, and it bounds the walk with unfair ones.
 pub(crate) fn walk_by_rehash(
-    nodes: u32,
+    placement: &impl Placement,
+    owning: impl Iterator<Item = NodeIx>,
     hash: u64,
-    owner: impl Fn(u64) -> u32,
     visit: &mut dyn FnMut(NodeIx) -> ControlFlow<()>,
 ) {
-    let first = owner(hash);
-    if visit(NodeIx(first)).is_break() || nodes == 1 {
+    let first = placement.owner(hash);
+    if visit(first).is_break() {
         return;
     }
-    let mut visited = Visited::new(nodes as usize);
-    visited.insert(first);
-    for attempt in 0..4 * u64::from(nodes) + 64 {
-        let node = owner(mix::rehash(hash, attempt));
-        if visited.insert(node)
-            && (visit(NodeIx(node)).is_break() || visited.count() == nodes as usize)
-        {
+    let nodes = placement.node_count();
+    let mut visited = Visited::new(nodes);
+    visited.insert(first.0);
+    for attempt in 0..4 * nodes as u64 + 64 {
+        if nodes == 1 || visited.count() == nodes {
+            return;
+        }
+        let node = placement.owner(mix::rehash(hash, attempt));
+        if visited.insert(node.0) && visit(node).is_break() {
             return;
         }
     }
-    for node in 0..nodes {
-        if visited.insert(node) && visit(NodeIx(node)).is_break() {
+    for node in owning {
+        if visited.insert(node.0) && visit(node).is_break() {
             return;
         }
     }
+}
+
+/// Every position.
+pub(crate) fn all(nodes: u32) -> impl Iterator<Item = NodeIx> {
+    (0..nodes).map(NodeIx)
 }

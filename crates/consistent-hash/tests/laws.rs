@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use stackbeam_consistent_hash::{
-    BuildError, Flip, Jump, JumpBack, KeyHash, Member, MemberId, MemberState, Members,
+    Anchor, BuildError, Flip, Jump, JumpBack, KeyHash, Member, MemberId, MemberState, Members,
     MembersError, NodeIx, Placement, Rendezvous, Ring, Xxh3, Xxh64,
 };
 
@@ -148,6 +148,37 @@ proptest! {
     }
 
     #[test]
+    fn an_anchor_moves_only_the_keys_of_the_node_that_goes_or_comes(
+        nodes in 1..60_u32, room in 0..20_u32, steps in prop::collection::vec((any::<bool>(), any::<u32>()), 1..60),
+    ) {
+        let mut anchor = Anchor::with_capacity(nodes, nodes + room).unwrap();
+        let keys: Vec<u64> = (0..200).map(hash).collect();
+        let mut owners: Vec<NodeIx> = keys.iter().map(|key| anchor.owner(*key)).collect();
+        for (remove, pick) in steps {
+            let node = if remove {
+                let node = NodeIx::new(pick % anchor.capacity());
+                let working = anchor.is_working(node) && anchor.working() > 1;
+                prop_assert_eq!(anchor.remove(node).is_ok(), working);
+                if !working { continue }
+                node
+            } else {
+                anchor.add().unwrap()
+            };
+            for (key, owner) in keys.iter().zip(&mut owners) {
+                let now = anchor.owner(*key);
+                prop_assert!(anchor.is_working(now));
+                let moved = if remove { *owner == node } else { now == node };
+                prop_assert!(moved == (now != *owner));
+                *owner = now;
+            }
+            let again = Anchor::restore(anchor.capacity(), anchor.base(), anchor.removed().iter().copied());
+            prop_assert_eq!(again.unwrap(), anchor.clone());
+        }
+        let mut out = vec![NodeIx::default(); anchor.capacity() as usize];
+        prop_assert_eq!(anchor.owners(7, &mut out), anchor.working());
+    }
+
+    #[test]
     fn a_walk_over_numbered_nodes_visits_each_once(nodes in 1..40_u32, key in any::<u64>()) {
         for placement in appended(nodes) {
             let mut out = vec![NodeIx::default(); nodes as usize + 1];
@@ -169,6 +200,29 @@ proptest! {
                 prop_assert_eq!(node, placement.owner(*key));
             }
         }
+    }
+}
+
+#[test]
+fn an_anchor_shares_evenly_after_growth_and_removals() {
+    let mut anchor = Anchor::with_capacity(6, 8).unwrap();
+    for _ in 0..10 {
+        anchor.add().unwrap();
+    }
+    for node in [3, 11, 0, 15, 7] {
+        anchor.remove(NodeIx::new(node)).unwrap();
+    }
+    let mut counts = [0_u32; 16];
+    for n in 0..110_000 {
+        counts[anchor.owner(hash(n)).index()] += 1;
+    }
+    for (node, count) in counts.iter().enumerate() {
+        let wanted = if [3, 11, 0, 15, 7].contains(&node) {
+            0
+        } else {
+            10_000
+        };
+        assert!(count.abs_diff(wanted) < 500, "node {node} has {count}");
     }
 }
 

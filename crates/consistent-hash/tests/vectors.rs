@@ -5,7 +5,7 @@
 use std::num::NonZeroU64;
 
 use serde_json::Value;
-use stackbeam_consistent_hash::{Flip, JumpBack, Placement};
+use stackbeam_consistent_hash::{Anchor, Flip, JumpBack, NodeIx, Placement};
 
 /// The cases of one group of a file of vectors, at least one.
 fn cases(file: &str, group: &str) -> Vec<Value> {
@@ -58,6 +58,46 @@ fn flip_is_fliphash() {
                 let owner = Flip::new(nodes).unwrap().owner(key);
                 assert_eq!(u64::from(owner.get()), bucket);
             }
+        }
+    }
+}
+
+/// What the CRC32C instruction makes of eight bytes, without the inversions of the checksum.
+fn crc32c_step(seed: u64, data: u64) -> u64 {
+    let mut register = seed & 0xFFFF_FFFF;
+    for byte in data.to_le_bytes() {
+        register ^= u64::from(byte);
+        for _ in 0..8 {
+            register = register >> 1 ^ if register & 1 == 1 { 0x82F6_3B78 } else { 0 };
+        }
+    }
+    register
+}
+
+#[test]
+fn an_anchor_over_crc32c_is_the_reference() {
+    for case in cases(include_str!("vectors/anchorhash.json"), "reference_runs") {
+        let size = |name: &str| u32::try_from(number(&case[name])).unwrap();
+        let mut anchor =
+            Anchor::with_capacity(size("initial_working"), size("anchor_size")).unwrap();
+        for op in case["ops"].as_array().unwrap() {
+            let node = NodeIx::new(u32::try_from(number(&op[1])).unwrap());
+            match op[0].as_str().unwrap() {
+                "remove" => anchor.remove(node).unwrap(),
+                "add" => assert_eq!(anchor.add().unwrap(), node),
+                other => panic!("{other}"),
+            }
+        }
+        let lookups = case["lookups"].as_array().unwrap();
+        assert!(!lookups.is_empty());
+        for lookup in lookups {
+            let (key1, key2) = (number(&lookup["key1"]), number(&lookup["key2"]));
+            let mut last = 0;
+            let owner = anchor.owner_by(|bound| {
+                last = crc32c_step(key2.wrapping_add(last), key1.wrapping_sub(last));
+                u32::try_from(last % u64::from(bound)).unwrap()
+            });
+            assert_eq!(u64::from(owner.get()), number(&lookup["bucket"]));
         }
     }
 }

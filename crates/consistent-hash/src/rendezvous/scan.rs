@@ -1,6 +1,8 @@
 //! Finding the best of many scores: with the CPU's vectors, and one by one.
 
-use super::score::{Block, Key, LANES, Rank};
+#[cfg(feature = "simd")]
+use super::score::{Block, LANES};
+use super::score::{Key, Rank};
 
 /// Nodes of one weight: their seeds, in order, and in whole blocks. Lanes of the last block that are left
 /// over repeat its first node, so that no score is in the way.
