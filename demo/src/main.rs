@@ -17,16 +17,19 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use control::client::{ControlClient, ControlError, RunFile};
+use control::steer::Command;
 use options::{SHARDS_MAX, UpOptions, WEB_MAX, WORKERS_MAX};
 
 const HELP: &str = "\
 stackbeam: from one server to many, on this machine, to watch and to break
 
   stackbeam [up] [options]        start everything, keep load on it, print the page's address
-  stackbeam status [--json]       what runs, and how it is
+  stackbeam status [--json]       what runs, how it is, and what it weighs
   stackbeam events [--follow]     what happened, and why
-  stackbeam kill|pause|resume|restart|drain NODE
+  stackbeam kill NODE             a real SIGKILL; it comes back after half a second
+  stackbeam hold NODE             kill it, and keep it down until `start NODE`
+  stackbeam pause|resume NODE     SIGSTOP and SIGCONT: alive, and answering nothing
+  stackbeam restart|drain NODE    in order; `drain`: it finishes what it has and takes nothing new
   stackbeam scale web|worker N    more or fewer, while it serves
   stackbeam lag MILLISECONDS      make replicas apply late
   stackbeam down                  stop (so does Ctrl-C in its terminal)
@@ -80,66 +83,19 @@ fn person() -> Result<(), String> {
             print(HELP);
             Ok(())
         }
+        "up" if !words.rest.is_empty() => Err(format!(
+            "`up` takes no word `{}`; `stackbeam --help` lists its options",
+            words.rest.join(" ")
+        )),
         "up" => runtime
             .block_on(up::up(&words.up))
             .map_err(|error| error.to_string()),
-        command => runtime
-            .block_on(steer(command, &words))
-            .map_err(|error| error.to_string()),
-    }
-}
-
-/// Commands to a run that is up.
-async fn steer(command: &str, words: &Words) -> Result<(), ControlError> {
-    let control = ControlClient::new(RunFile::find(words.port)?);
-    let word = |index: usize, what: &str| {
-        words
-            .rest
-            .get(index)
-            .cloned()
-            .ok_or_else(|| ControlError::Refused(format!("`{command}` needs {what}")))
-    };
-    match command {
-        "status" => {
-            let snapshot = control.status().await?;
-            if words.json {
-                let text = serde_json::to_string(&snapshot)
-                    .map_err(|error| ControlError::Refused(error.to_string()))?;
-                print(&format!("{text}\n"));
-            } else {
-                print(&up::table(&snapshot));
-            }
-            Ok(())
+        command => {
+            let command = Command::parse(command, &words.rest, words.json, words.follow)?;
+            runtime
+                .block_on(command.carry_out(words.port))
+                .map_err(|error| error.to_string())
         }
-        "events" => {
-            let mut seen = 0;
-            loop {
-                for event in control.events(seen).await? {
-                    seen = event.seq;
-                    print(&up::event_line(&event));
-                }
-                if !words.follow {
-                    return Ok(());
-                }
-                tokio::time::sleep(Duration::from_millis(300)).await;
-            }
-        }
-        "kill" | "hold" | "start" | "pause" | "resume" | "restart" | "drain" => {
-            let node = word(0, "the name of a node; `stackbeam status` lists them")?;
-            control.order(&format!("/api/nodes/{node}/{command}")).await
-        }
-        "scale" => {
-            let (role, to) = (word(0, "web or worker")?, word(1, "a number")?);
-            control.order(&format!("/api/scale/{role}/{to}")).await
-        }
-        "lag" => {
-            let ms = word(0, "milliseconds")?;
-            control.order(&format!("/api/lag/{ms}")).await
-        }
-        "down" => control.order("/api/down").await,
-        other => Err(ControlError::Refused(format!(
-            "there is no command `{other}`; `stackbeam --help` lists them"
-        ))),
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::control::client::RunFile;
+use crate::control::run_file::RunFile;
 use crate::control::{page_url, serve};
 use crate::options::UpOptions;
 use crate::print;
@@ -49,6 +49,9 @@ pub(crate) async fn up(options: &UpOptions) -> Result<(), UpError> {
         token: token.clone(),
         pid: std::process::id(),
     };
+    if let Err(over) = supervisor.remove_at_end(run.path()).await {
+        tracing::warn!(over, "the run ended while it started");
+    }
     run.write().map_err(io("making the run findable"))?;
     let page = tokio::spawn({
         let (supervisor, token) = (supervisor.clone(), token.clone());
@@ -147,12 +150,12 @@ pub(crate) fn table(snapshot: &Snapshot) -> String {
             node.addr.to_string(),
             node.pid,
             state,
-            node.rss_kb / 1024,
+            node.memory.rss_kb / 1024,
         ));
     }
     text.push_str(&format!(
         "all processes together: {} MB\n",
-        snapshot.rss_kb / 1024
+        snapshot.memory.rss_kb / 1024
     ));
     text
 }

@@ -19,7 +19,7 @@ const LOG_MAX = 300;
 async function order(path) {
   $("said").textContent = "";
   try {
-    const answer = await fetch(path, { method: "POST" });
+    const answer = await fetch(path, { method: "POST", headers: HEADERS });
     if (!answer.ok) $("said").textContent = await answer.text();
   } catch (error) {
     $("said").textContent = String(error);
@@ -74,7 +74,7 @@ function describe(node) {
   if (node.role === "worker" && s.done !== undefined) parts.push(`${s.done} done`);
   if (node.role === "web" && s.requests !== undefined) parts.push(`${s.requests} requests`);
   if (node.role === "edge" && s.requests !== undefined) parts.push(`${s.requests} requests, ${s.retries ?? 0} retries`);
-  parts.push(`${(node.rss_kb / 1024).toFixed(0)} MB`);
+  parts.push(`${(node.memory.rss_kb / 1024).toFixed(0)} MB`);
   if (node.restarts) parts.push(`${node.restarts} restarts`);
   return parts.join(" · ");
 }
@@ -142,7 +142,7 @@ function drawLoad(snapshot) {
   const queue = snapshot.nodes.find((n) => n.role === "queue")?.status?.depth ?? 0;
   set($("f-lag"), `${lag} ms`);
   set($("f-queue"), String(queue));
-  set($("f-rss"), `${(snapshot.rss_kb / 1024).toFixed(0)} MB`);
+  set($("f-rss"), `${(snapshot.memory.rss_kb / 1024).toFixed(0)} MB`);
   if (load) {
     set($("f-rps"), load.rps.toFixed(0));
     set($("f-p50"), `${load.p50_ms.toFixed(1)} ms`);
@@ -182,20 +182,44 @@ function log(events) {
   while (list.childElementCount > LOG_MAX) list.lastElementChild.remove();
 }
 
+const TOKEN = location.hash.slice(1) || sessionStorage.getItem("token") || "";
+sessionStorage.setItem("token", TOKEN);
+history.replaceState(null, "", "/");
+const HEADERS = { "x-stackbeam-token": TOKEN };
+let seen = 0;
+
+async function follow() {
+  try {
+    const answer = await fetch(`/api/stream?after=${seen}`, { headers: HEADERS });
+    if (!answer.ok) throw new Error(await answer.text());
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) throw new Error("the supervisor is gone; trying again …");
+      const lines = (rest + value).split("\n");
+      rest = lines.pop();
+      lines.forEach((line) => news(JSON.parse(line)));
+    }
+  } catch (error) {
+    set($("banner"), String(error.message));
+    setTimeout(follow, 1000);
+  }
+}
+
+function news({ snapshot, events }) {
+  if (events.length) seen = events.at(-1).seq;
+  document.body.dataset.ready = snapshot.ready_ms === null ? "no" : "yes";
+  set($("banner"), `${snapshot.nodes.length} processes, kills are real · seed ${snapshot.seed} · ` +
+    (snapshot.ready_ms === null ? "starting …" : `ready after ${snapshot.ready_ms} ms`));
+  if (snapshot.edge) $("app-link").href = `http://${snapshot.edge}/`;
+  drawMap(snapshot.nodes);
+  drawLoad(snapshot);
+  log(events);
+}
+
 function start() {
-  const stream = new EventSource("/api/stream");
-  stream.onmessage = (message) => {
-    const { snapshot, events } = JSON.parse(message.data);
-    document.body.dataset.ready = snapshot.ready_ms === null ? "no" : "yes";
-    set($("banner"), `${snapshot.nodes.length} processes, kills are real · seed ${snapshot.seed} · ` +
-      `embedded database, cache and queue · acknowledged when two of three copies have it · ` +
-      (snapshot.ready_ms === null ? "starting …" : `ready after ${snapshot.ready_ms} ms`));
-    if (snapshot.edge) $("app-link").href = `http://${snapshot.edge}/`;
-    drawMap(snapshot.nodes);
-    drawLoad(snapshot);
-    log(events);
-  };
-  stream.onerror = () => set($("banner"), "the supervisor does not answer; trying again …");
+  follow();
   $("down").addEventListener("click", () => order("/api/down"));
   $("lag").addEventListener("change", (e) => order(`/api/lag/${e.target.value}`));
   for (const role of ["web", "worker"]) {

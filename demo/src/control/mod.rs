@@ -1,54 +1,48 @@
 //! The control API and the live page, for the person at this machine alone.
-//!
-//! Reading needs the run's token as much as acting does. Every request must name a loopback `Host`
-//! (against DNS rebinding) and, when it says where it comes from, our own `Origin` (against other
-//! pages in the same browser).
 
+mod admit;
 pub(crate) mod client;
+pub(crate) mod run_file;
+pub(crate) mod steer;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
-use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
+use serde::de::value::{Error as WordError, StrDeserializer};
+use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::node::config::Role;
-use crate::node::peer::same;
 use crate::supervisor::events::Event;
 use crate::supervisor::{Action, Snapshot, Supervisor};
 
 /// How often the page hears news.
 const NEWS: Duration = Duration::from_millis(250);
+/// Pages that may be open at once; a further one is refused.
+const STREAMS_MAX: usize = 32;
 /// The longest injected replica lag.
 const LAG_MS_MAX: u64 = 10_000;
-
-/// Carries the token where a header can be set.
-const TOKEN_HEADER: &str = "x-stackbeam-token";
-/// Carries it in the browser after the first visit.
-const TOKEN_COOKIE: &str = "stackbeam-control";
 
 #[derive(Clone)]
 struct Control {
     supervisor: Supervisor,
     token: Arc<str>,
     port: u16,
+    streams: Arc<Semaphore>,
 }
 
-#[derive(Deserialize)]
-struct TokenQuery {
-    token: Option<String>,
-}
-
-/// One batch of news for the page.
+/// One line of news for the page.
 #[derive(Serialize)]
 struct News {
     snapshot: Arc<Snapshot>,
@@ -71,27 +65,13 @@ pub(crate) async fn serve(
         supervisor,
         token: token.into(),
         port: listener.local_addr()?.port(),
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
     };
-    let router = Router::new()
-        .route("/", get(page))
-        .route(
-            "/app.js",
-            get(|| {
-                asset(
-                    "text/javascript; charset=utf-8",
-                    include_str!("../../web/app.js"),
-                )
-            }),
-        )
-        .route(
-            "/style.css",
-            get(|| {
-                asset(
-                    "text/css; charset=utf-8",
-                    include_str!("../../web/style.css"),
-                )
-            }),
-        )
+    axum::serve(listener, router(control)).await
+}
+
+fn router(control: Control) -> Router {
+    let api = Router::new()
         .route("/api/status", get(status))
         .route("/api/events", get(events))
         .route("/api/stream", get(stream))
@@ -99,120 +79,74 @@ pub(crate) async fn serve(
         .route("/api/scale/{role}/{to}", post(scale))
         .route("/api/lag/{ms}", post(lag))
         .route("/api/down", post(down))
+        .route_layer(middleware::from_fn_with_state(control.clone(), known));
+    let page = Router::new()
+        .route(
+            "/",
+            asset("text/html", include_str!("../../web/index.html")),
+        )
+        .route(
+            "/app.js",
+            asset("text/javascript", include_str!("../../web/app.js")),
+        )
+        .route(
+            "/style.css",
+            asset("text/css", include_str!("../../web/style.css")),
+        )
+        .route(
+            "/icon.svg",
+            asset("image/svg+xml", include_str!("../../web/icon.svg")),
+        );
+    api.merge(page)
+        .fallback(|| async {
+            (
+                StatusCode::NOT_FOUND,
+                "there is nothing here; the page is at /\n",
+            )
+        })
+        .method_not_allowed_fallback(|| async {
+            (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "looking is GET, acting is POST\n",
+            )
+        })
         .layer(middleware::from_fn_with_state(control.clone(), admit))
-        .with_state(control);
-    axum::serve(listener, router).await
+        .with_state(control)
 }
 
-/// Lets in only who belongs here.
+fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Control> {
+    let kind = format!("{kind}; charset=utf-8");
+    get(move || async move { ([(header::CONTENT_TYPE, kind)], text) })
+}
+
+/// Lets in only who belongs here, and says to browsers what the page may do.
 async fn admit(State(control): State<Control>, request: Request, next: Next) -> Response {
-    if let Err(refusal) = check(&control, request.headers(), request.uri().query()) {
-        return refusal.into_response();
-    }
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(
+    let mut response = match admit::place(request.headers(), control.port) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    };
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (
+            header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
              img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         ),
-    );
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        let headers = response.headers_mut();
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 
-fn check(
-    control: &Control,
-    headers: &HeaderMap,
-    query: Option<&str>,
-) -> Result<(), (StatusCode, &'static str)> {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &HeaderValue| value.to_str().ok())
-    };
-    let ours = [
-        format!("127.0.0.1:{}", control.port),
-        format!("localhost:{}", control.port),
-    ];
-    let host = text(header::HOST).unwrap_or_default();
-    if !ours.iter().any(|ours| ours == host) {
-        return Err((
-            StatusCode::FORBIDDEN,
-            "this page answers to 127.0.0.1 and localhost only\n",
-        ));
+/// Lets through only who knows the run's token.
+async fn known(State(control): State<Control>, request: Request, next: Next) -> Response {
+    match admit::token(request.headers(), &control.token) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
     }
-    if let Some(origin) = text(header::ORIGIN) {
-        let same_origin = origin
-            .strip_prefix("http://")
-            .is_some_and(|origin| ours.iter().any(|ours| ours == origin));
-        if !same_origin {
-            return Err((StatusCode::FORBIDDEN, "not from another page\n"));
-        }
-    }
-    let cookie = text(header::COOKIE).and_then(|cookies| {
-        cookies
-            .split(';')
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find(|(name, _)| *name == TOKEN_COOKIE)
-            .map(|(_, value)| value)
-    });
-    let in_query = query.and_then(|query| {
-        query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .find(|(name, _)| *name == "token")
-            .map(|(_, value)| value)
-    });
-    let shown = headers
-        .get(TOKEN_HEADER)
-        .and_then(|value| value.to_str().ok())
-        .or(in_query)
-        .or(cookie);
-    if shown.is_some_and(|shown| same(shown.as_bytes(), control.token.as_bytes())) {
-        Ok(())
-    } else {
-        Err((
-            StatusCode::UNAUTHORIZED,
-            "open the whole address that `stackbeam up` printed: it carries this run's token\n",
-        ))
-    }
-}
-
-/// The page. The token moves from the address into a cookie, so that it does not stay in the history.
-async fn page(State(control): State<Control>, Query(query): Query<TokenQuery>) -> Response {
-    if query.token.is_some() {
-        let cookie = format!(
-            "{TOKEN_COOKIE}={}; Path=/; HttpOnly; SameSite=Strict",
-            control.token
-        );
-        return (
-            [
-                (header::SET_COOKIE, cookie),
-                (header::LOCATION, "/".to_owned()),
-            ],
-            StatusCode::SEE_OTHER,
-        )
-            .into_response();
-    }
-    asset(
-        "text/html; charset=utf-8",
-        include_str!("../../web/index.html"),
-    )
-    .await
-}
-
-async fn asset(kind: &'static str, text: &'static str) -> Response {
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 async fn status(State(control): State<Control>) -> Json<Arc<Snapshot>> {
@@ -226,32 +160,29 @@ async fn events(
     Json(control.supervisor.events.after(query.after))
 }
 
-/// News four times a second. A reader that comes back says where it was by `Last-Event-ID`; a reader
-/// that is too slow simply gets the newest state next: nothing is queued for it.
-async fn stream(
-    State(control): State<Control>,
-    headers: HeaderMap,
-) -> Sse<impl futures_util::Stream<Item = Result<SseEvent, Infallible>>> {
-    let seen = headers
-        .get("last-event-id")
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(0_u64);
-    let news = futures_util::stream::unfold((control, seen), |(control, seen)| async move {
-        tokio::time::sleep(NEWS).await;
+/// News four times a second, a JSON line each. A reader that comes back says up to where it has
+/// `after`; for a reader that is slow nothing is queued: it gets the newest state next.
+async fn stream(State(control): State<Control>, Query(query): Query<AfterQuery>) -> Response {
+    let Ok(place) = Arc::clone(&control.streams).try_acquire_owned() else {
+        let full = "too many pages are open; close some\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, full).into_response();
+    };
+    let start = (control, query.after, place, Duration::ZERO);
+    let news = futures_util::stream::unfold(start, |(control, seen, place, wait)| async move {
+        tokio::time::sleep(wait).await;
         let events = control.supervisor.events.after(seen);
         let seen = events.last().map_or(seen, |event| event.seq);
         let news = News {
             snapshot: control.supervisor.snapshot.borrow().clone(),
             events,
         };
-        let event = SseEvent::default()
-            .id(seen.to_string())
-            .json_data(&news)
-            .unwrap_or_default();
-        Some((Ok(event), (control, seen)))
+        let mut line = serde_json::to_vec(&news).unwrap_or_default();
+        line.push(b'\n');
+        let line = Ok::<_, Infallible>(Bytes::from(line));
+        Some((line, (control, seen, place, NEWS)))
     });
-    Sse::new(news).keep_alive(KeepAlive::default())
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    (kind, Body::from_stream(news)).into_response()
 }
 
 fn answer(result: Result<(), String>) -> Response {
@@ -261,24 +192,43 @@ fn answer(result: Result<(), String>) -> Response {
     }
 }
 
+/// One word of a path as what it stands for; the refusal lists what it could have been.
+fn word<T: DeserializeOwned>(word: &str) -> Result<T, String> {
+    let word: StrDeserializer<'_, WordError> = word.into_deserializer();
+    T::deserialize(word).map_err(|error| error.to_string())
+}
+
+fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
+    word.parse()
+        .map_err(|_| format!("`{word}` is not a whole number that can be meant here"))
+}
+
 async fn act(
     State(control): State<Control>,
-    Path((id, action)): Path<(String, Action)>,
+    Path((id, action)): Path<(String, String)>,
 ) -> Response {
-    answer(control.supervisor.act(&id, action).await)
+    answer(match word::<Action>(&action) {
+        Ok(action) => control.supervisor.act(&id, action).await,
+        Err(why) => Err(why),
+    })
 }
 
-async fn scale(State(control): State<Control>, Path((role, to)): Path<(Role, u16)>) -> Response {
-    answer(control.supervisor.scale(role, to).await)
+async fn scale(
+    State(control): State<Control>,
+    Path((role, to)): Path<(String, String)>,
+) -> Response {
+    answer(match (word::<Role>(&role), number(&to)) {
+        (Ok(role), Ok(to)) => control.supervisor.scale(role, to).await,
+        (Err(why), _) | (_, Err(why)) => Err(why),
+    })
 }
 
-async fn lag(State(control): State<Control>, Path(ms): Path<u64>) -> Response {
-    if ms > LAG_MS_MAX {
-        return answer(Err(format!(
-            "a lag of at most {LAG_MS_MAX} ms can be injected"
-        )));
-    }
-    answer(control.supervisor.lag(Duration::from_millis(ms)).await)
+async fn lag(State(control): State<Control>, Path(ms): Path<String>) -> Response {
+    answer(match number::<u64>(&ms) {
+        Ok(ms) if ms <= LAG_MS_MAX => control.supervisor.lag(Duration::from_millis(ms)).await,
+        Ok(_) => Err(format!("a lag of at most {LAG_MS_MAX} ms can be injected")),
+        Err(why) => Err(why),
+    })
 }
 
 async fn down(State(control): State<Control>) -> Response {
@@ -288,5 +238,5 @@ async fn down(State(control): State<Control>) -> Response {
 
 /// The address of the page, token and all.
 pub(crate) fn page_url(addr: SocketAddr, token: &str) -> String {
-    format!("http://{addr}/?token={token}")
+    format!("http://{addr}/#{token}")
 }

@@ -11,17 +11,19 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde::{Deserialize, Serialize};
 
-use super::folder::RunFolder;
-
 /// How long orphans may take to see that their stdin is closed before they are killed.
 const GRACE: Duration = Duration::from_millis(300);
+/// How long killed processes may take to be gone before their files are removed.
+const GONE: Duration = Duration::from_secs(1);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What the supervisor tells the guard, a line each.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum ToGuard {
-    /// Remove this folder at the end.
-    Folder(PathBuf),
+    /// Remove this file (and the folder it is in, if then empty) or this folder at the end.
+    Remove(PathBuf),
     /// This process is ours.
     Watch(u32),
     /// All has been cleaned up.
@@ -36,30 +38,36 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn start(folder: &RunFolder) -> io::Result<Self> {
+    /// Starts the guard, which keeps `held` open for as long as it lives.
+    pub(super) fn start(held: Stdio) -> io::Result<Self> {
         use std::os::unix::process::CommandExt;
         let mut child = Command::new(std::env::current_exe()?)
             .arg("guard")
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(held)
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()?;
         let pipe = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let mut guard = Self { child, pipe };
-        if folder.temporary {
-            guard.tell(&ToGuard::Folder(folder.path.clone()));
-        }
-        Ok(guard)
+        Ok(Self { child, pipe })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Puts one more process under its care.
-    pub(crate) fn watch(&mut self, pid: u32) {
+    pub(super) fn watch(&mut self, pid: u32) {
         self.tell(&ToGuard::Watch(pid));
     }
 
+    /// Puts a file or folder under its care; it need not exist yet.
+    pub(super) fn remove_at_end(&mut self, path: &Path) {
+        self.tell(&ToGuard::Remove(path.to_owned()));
+    }
+
     /// Removes the temporary folder, if there is one, and sends the guard home.
-    pub(crate) async fn finish(&mut self, temporary: Option<&PathBuf>) {
+    pub(super) fn finish(&mut self, temporary: Option<&PathBuf>) {
         if let Some(folder) = temporary {
             remove(folder);
         }
@@ -77,16 +85,12 @@ impl Guard {
 }
 
 /// The guard process itself.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the guard is a shell: it waits for processes to end"
-)]
 pub(crate) fn guard_main() {
-    let mut folder = None;
+    let mut files = Vec::new();
     let mut pids = Vec::new();
     for line in io::stdin().lock().lines() {
         match line.ok().and_then(|line| serde_json::from_str(&line).ok()) {
-            Some(ToGuard::Folder(path)) => folder = Some(path),
+            Some(ToGuard::Remove(path)) => files.push(path),
             Some(ToGuard::Watch(pid)) => {
                 // Only the living need watching; a run may have many restarts.
                 pids.retain(|pid| is_ours(*pid));
@@ -96,20 +100,33 @@ pub(crate) fn guard_main() {
             None => break,
         }
     }
-    std::thread::sleep(GRACE);
-    for pid in pids.iter().copied().filter(|pid| is_ours(*pid)) {
-        if let Some(pid) = raw(pid) {
-            let _gone = kill_process(pid, Signal::KILL);
+    if !gone_within(&pids, GRACE) {
+        for pid in pids.iter().copied().filter(|pid| is_ours(*pid)) {
+            if let Some(pid) = raw(pid) {
+                let _gone = kill_process(pid, Signal::KILL);
+            }
         }
+        gone_within(&pids, GONE);
     }
-    for _ in 0..50 {
+    for path in &files {
+        remove(path);
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the guard is a shell: it waits for processes to end"
+)]
+fn gone_within(pids: &[u32], patience: Duration) -> bool {
+    let deadline = std::time::Instant::now() + patience;
+    loop {
         if !pids.iter().any(|pid| is_ours(*pid)) {
-            break;
+            return true;
         }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    if let Some(folder) = folder {
-        remove(&folder);
+        if std::time::Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(LOOK);
     }
 }
 
@@ -134,10 +151,18 @@ fn is_ours(pid: u32) -> bool {
     }
 }
 
-fn remove(folder: &Path) {
+fn remove(path: &Path) {
+    if path.is_file() {
+        let _gone = std::fs::remove_file(path);
+        if let Some(folder) = path.parent() {
+            // Fails, as it should, while other runs have files in it.
+            let _others = std::fs::remove_dir(folder);
+        }
+        return;
+    }
     // A process that is just ending may still write; try again a few times.
     for _ in 0..5 {
-        if std::fs::remove_dir_all(folder).is_ok() || !folder.exists() {
+        if std::fs::remove_dir_all(path).is_ok() || !path.exists() {
             return;
         }
     }

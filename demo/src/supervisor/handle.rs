@@ -1,6 +1,7 @@
 //! The door to a run: what everybody but its owner holds, and what travels through it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::StartError;
 use super::events::Events;
+use super::memory::Memory;
 use super::orders::Action;
 use super::run::Run;
 use super::snapshot::Snapshot;
@@ -34,6 +36,7 @@ pub(super) enum Message {
         life: u64,
     },
     Status(BTreeMap<String, serde_json::Value>),
+    Memory(BTreeMap<u32, Memory>),
     Act {
         id: String,
         action: Action,
@@ -47,6 +50,15 @@ pub(super) enum Message {
     Lag {
         to: Duration,
         answer: oneshot::Sender<Result<(), String>>,
+    },
+    Remove {
+        path: PathBuf,
+        answer: oneshot::Sender<Result<(), String>>,
+    },
+    /// A node that was told to stop has had its time.
+    Overdue {
+        id: String,
+        life: u64,
     },
     Down,
 }
@@ -98,6 +110,11 @@ impl Supervisor {
     /// Makes every replica apply `to` late.
     pub(crate) async fn lag(&self, to: Duration) -> Result<(), String> {
         self.ask(|answer| Message::Lag { to, answer }).await
+    }
+
+    /// Has `path` removed if this process is killed before it can do so itself.
+    pub(crate) async fn remove_at_end(&self, path: PathBuf) -> Result<(), String> {
+        self.ask(|answer| Message::Remove { path, answer }).await
     }
 
     /// Asks for the end; [`Supervisor::ended`] tells when it has come.

@@ -6,9 +6,11 @@
 mod child;
 mod end;
 pub(crate) mod events;
+mod faults;
 mod folder;
 mod guard;
 mod handle;
+mod memory;
 mod orders;
 mod plan;
 mod ports;
@@ -18,9 +20,11 @@ mod status;
 
 use std::path::PathBuf;
 
+pub(crate) use faults::{Fault, Noticed};
 pub(crate) use folder::random_hex;
 pub(crate) use guard::guard_main;
 pub(crate) use handle::Supervisor;
+pub(crate) use memory::Memory;
 pub(crate) use orders::Action;
 pub(crate) use snapshot::{Condition, NodeView, Snapshot, wall_ms};
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use super::handle::Message;
 use super::plan::Spec;
 use super::run::Run;
 use super::snapshot::Condition;
@@ -31,24 +32,31 @@ pub(crate) enum Action {
     Drain,
 }
 
+/// How long a node that was told to stop may take before it is killed.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
 impl Run {
     pub(super) fn act(&mut self, id: &str, action: Action) -> Result<(), String> {
         let index = self
             .index(id)
             .ok_or_else(|| format!("there is no node {id}; `stackbeam status` lists them"))?;
         let node = self.nodes.get_mut(index).ok_or("gone")?;
-        if action == Action::Start {
-            if node.running.is_some() {
-                return Err(format!("{id} is running"));
-            }
-            node.held = false;
-            self.say("you", format!("started {id}"));
-            return self.spawn(index).map_err(|error| error.to_string());
-        }
-        let running = node
-            .running
-            .as_ref()
-            .ok_or_else(|| format!("{id} is down already"))?;
+        let Some(running) = &node.running else {
+            return match action {
+                Action::Start => {
+                    node.held = false;
+                    self.say("you", format!("started {id}"));
+                    self.spawn(index).map_err(|error| error.to_string())
+                }
+                Action::Hold => {
+                    node.held = true;
+                    self.say("you", format!("hold {id} down"));
+                    Ok(())
+                }
+                _ => Err(format!("{id} is down already")),
+            };
+        };
+        let paused = node.condition == Condition::Paused;
         let signal = |signal| running.signal(signal).map_err(|error| error.to_string());
         let did = match action {
             Action::Kill => {
@@ -58,21 +66,37 @@ impl Run {
             Action::Hold => {
                 signal(Signal::KILL)?;
                 node.held = true;
-                "killed, and holds down,"
+                "killed, and hold down,"
             }
+            Action::Pause if paused => return Err(format!("{id} is paused already")),
             Action::Pause => {
                 signal(Signal::STOP)?;
                 node.condition = Condition::Paused;
                 "paused"
             }
-            Action::Resume => {
+            Action::Resume if paused => {
                 signal(Signal::CONT)?;
-                node.condition = Condition::Up;
+                node.condition = if node.state == NodeState::Draining {
+                    Condition::Draining
+                } else {
+                    Condition::Up
+                };
                 "resumed"
             }
+            Action::Resume => return Err(format!("{id} is not paused")),
+            Action::Restart | Action::Drain if paused => {
+                return Err(format!("{id} is paused and hears nothing; resume it first"));
+            }
             Action::Restart => {
-                running.order(&ToNode::Stop);
+                node.state = NodeState::Draining;
+                node.condition = Condition::Draining;
+                node.backoff = Duration::ZERO;
                 "restarted"
+            }
+            Action::Drain if !matches!(node.spec.role, Role::Web | Role::Worker) => {
+                return Err(format!(
+                    "only web servers and workers drain; `stackbeam restart {id}` stops and starts it"
+                ));
             }
             Action::Drain => {
                 running.order(&ToNode::Drain);
@@ -80,13 +104,53 @@ impl Run {
                 node.condition = Condition::Draining;
                 "drained"
             }
-            Action::Start => "started",
+            Action::Start => return Err(format!("{id} is running")),
         };
+        match action {
+            Action::Kill | Action::Hold => self.fault(index, "killed"),
+            Action::Pause => self.fault(index, "paused"),
+            Action::Restart => self.fault(index, "restarted"),
+            Action::Drain | Action::Resume | Action::Start => {}
+        }
         self.say("you", format!("{did} {id}"));
         if matches!(action, Action::Drain | Action::Restart) {
             self.tell_topology();
         }
+        if action == Action::Restart {
+            self.stop(index);
+        }
         Ok(())
+    }
+
+    /// Asks a node to finish what it has and to end; kills it when it takes too long.
+    pub(super) fn stop(&self, index: usize) {
+        let Some(node) = self.nodes.get(index) else {
+            return;
+        };
+        if let Some(running) = &node.running {
+            running.order(&ToNode::Stop);
+        }
+        let (id, life) = (node.spec.id.clone(), node.life);
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(STOP_PATIENCE).await;
+            let _over = messages.send(Message::Overdue { id, life });
+        });
+    }
+
+    pub(super) fn overdue(&mut self, id: &str, life: u64) {
+        let late = self
+            .nodes
+            .iter()
+            .find(|node| node.spec.id == id && node.life == life)
+            .and_then(|node| node.running.as_ref());
+        if let Some(running) = late {
+            let _gone = running.signal(Signal::KILL);
+            self.say(
+                id,
+                format!("did not end within {} s: killed", STOP_PATIENCE.as_secs()),
+            );
+        }
     }
 
     pub(super) fn scale(&mut self, role: Role, to: u16) -> Result<(), String> {
@@ -100,29 +164,34 @@ impl Run {
         }
         for number in 1..=to {
             let spec = Spec::new(role, number);
-            if self.index(&spec.id).is_none() {
-                let id = spec.id.clone();
-                let index = self.join(spec).map_err(|error| error.to_string())?;
-                self.spawn(index).map_err(|error| error.to_string())?;
-                self.say(&id, "joins");
+            let id = spec.id.clone();
+            if let Some(node) = self.nodes.iter_mut().find(|node| node.spec.id == id) {
+                // One that is just leaving comes back as soon as it has left.
+                node.leaving = false;
+                continue;
             }
+            let index = self.join(spec).map_err(|error| error.to_string())?;
+            self.spawn(index).map_err(|error| error.to_string())?;
+            self.say(&id, "joins");
         }
         for number in to + 1..=max {
             let id = Spec::new(role, number).id;
             let Some(index) = self.index(&id) else {
                 continue;
             };
-            self.say(&id, "leaves when it has finished what it has");
-            let Some(node) = self.nodes.get_mut(index) else {
+            let Some(node) = self.nodes.get_mut(index).filter(|node| !node.leaving) else {
                 continue;
             };
-            node.leaving = true;
-            match &node.running {
-                Some(running) => running.order(&ToNode::Stop),
-                None => {
-                    self.nodes.remove(index);
-                }
+            if node.running.is_none() {
+                self.nodes.remove(index);
+                self.say(&id, "has left");
+                continue;
             }
+            node.leaving = true;
+            node.state = NodeState::Draining;
+            node.condition = Condition::Draining;
+            self.say(&id, "leaves when it has finished what it has");
+            self.stop(index);
         }
         self.tell_topology();
         Ok(())

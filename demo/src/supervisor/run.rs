@@ -1,5 +1,6 @@
 //! The task that owns all state of a run: it starts nodes, hears them, and starts them again.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,11 @@ use tokio::time::Instant;
 
 use super::child::Running;
 use super::events::Events;
+use super::faults::{Faults, Tally};
 use super::folder::RunFolder;
 use super::guard::Guard;
 use super::handle::{Heard, Message};
+use super::memory::Memory;
 use super::plan::{self, Spec};
 use super::ports::Ports;
 use super::snapshot::{Condition, Snapshot, wall_ms};
@@ -28,8 +31,8 @@ const RESTART_AFTER: Duration = Duration::from_millis(500);
 const RESTART_AFTER_MAX: Duration = Duration::from_secs(8);
 /// A node that lived so long is counted as sound again.
 const SOUND_AFTER: Duration = Duration::from_secs(5);
-/// How often nodes are asked how they are, and the page is told.
-const TICK: Duration = Duration::from_millis(250);
+/// The beat in which nodes are asked how they are, and the page is told.
+const TICK: Duration = Duration::from_millis(125);
 /// The first port of processes that only peers talk to.
 const INNER_PORT: u16 = 18_100;
 
@@ -66,6 +69,9 @@ pub(super) struct Run {
     pub(super) lives: u64,
     pub(super) ending: bool,
     pub(super) polling: bool,
+    pub(super) ticks: u32,
+    pub(super) memory: BTreeMap<u32, Memory>,
+    pub(super) faults: Faults,
     pub(super) messages: mpsc::UnboundedSender<Message>,
     pub(super) snapshot: watch::Sender<Arc<Snapshot>>,
     pub(super) events: Events,
@@ -81,12 +87,8 @@ impl Run {
         snapshot: watch::Sender<Arc<Snapshot>>,
         events: Events,
     ) -> Result<Self, StartError> {
-        let folder = RunFolder::open(options.state.as_deref())?;
+        let (folder, guard) = RunFolder::open(options.state.as_deref())?;
         let secrets = folder.secrets()?;
-        let guard = Guard::start(&folder).map_err(|source| StartError::Spawn {
-            id: "the guard".to_owned(),
-            source,
-        })?;
         let mut run = Self {
             options: options.clone(),
             lag: options.lag,
@@ -101,6 +103,9 @@ impl Run {
             lives: 0,
             ending: false,
             polling: false,
+            ticks: 0,
+            memory: BTreeMap::new(),
+            faults: Faults::default(),
             messages,
             snapshot,
             events,
@@ -207,8 +212,28 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn say(&self, node: &str, text: impl Into<String>) {
+    pub(super) fn say(&mut self, node: &str, text: impl Into<String>) {
+        let text = text.into();
+        if !matches!(node, "you" | "stackbeam") {
+            self.faults.heard(self.started.elapsed(), node, &text);
+        }
         self.events.push(wall_ms(), node, text);
+    }
+
+    /// Opens a record of what happened to a node.
+    pub(super) fn fault(&mut self, index: usize, what: &str) {
+        let Some(node) = self.nodes.get(index) else {
+            return;
+        };
+        let was_primary = node.status.as_ref().is_some_and(status::is_primary);
+        self.faults.began(
+            self.started.elapsed(),
+            wall_ms(),
+            &node.spec.id,
+            what,
+            was_primary,
+            Tally::of(self.load.as_ref()),
+        );
     }
 
     pub(super) async fn go(&mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
@@ -261,9 +286,16 @@ impl Run {
             Message::Status(mut status) => {
                 self.polling = false;
                 for node in &mut self.nodes {
-                    node.status = status.remove(&node.spec.id);
+                    // It may have fallen since it answered.
+                    node.status = status
+                        .remove(&node.spec.id)
+                        .filter(|_| node.running.is_some());
                 }
                 self.check_ready();
+            }
+            Message::Memory(memory) => self.memory = memory,
+            Message::Act { answer, .. } | Message::Scale { answer, .. } if self.ending => {
+                let _gone = answer.send(Err("this run is ending".to_owned()));
             }
             Message::Act { id, action, answer } => {
                 let _gone = answer.send(self.act(&id, action));
@@ -277,6 +309,11 @@ impl Run {
                 self.tell_lag();
                 let _gone = answer.send(Ok(()));
             }
+            Message::Remove { path, answer } => {
+                self.guard.remove_at_end(&path);
+                let _gone = answer.send(Ok(()));
+            }
+            Message::Overdue { id, life } => self.overdue(&id, life),
             Message::Down => {}
         }
     }
@@ -307,24 +344,33 @@ impl Run {
     }
 
     fn fallen(&mut self, index: usize, how: &str) {
+        let Some(node) = self.nodes.get(index) else {
+            return;
+        };
+        let (id, leaving) = (node.spec.id.clone(), node.leaving);
+        if !leaving && !self.ending && self.ready_ms.is_some() {
+            self.fault(index, "ended by itself");
+        }
         let Some(node) = self.nodes.get_mut(index) else {
             return;
         };
         node.running = None;
         node.condition = Condition::Down;
         node.status = None;
-        let id = node.spec.id.clone();
-        if node.leaving {
+        if leaving {
             self.nodes.remove(index);
+            self.faults.gone(&id);
             self.say(&id, "has left");
             return;
         }
         if node.born.elapsed() > SOUND_AFTER {
-            node.backoff = RESTART_AFTER;
+            node.backoff = node.backoff.min(RESTART_AFTER);
         }
-        let held = node.held;
-        self.say(&id, format!("ended: {how}"));
-        if !held && !self.ending {
+        if node.held || self.ending {
+            self.say(&id, format!("ended: {how}"));
+        } else {
+            let wait = node.backoff.as_millis();
+            self.say(&id, format!("ended: {how}; starts again in {wait} ms"));
             self.restart_later(index);
         }
     }
@@ -334,11 +380,10 @@ impl Run {
             return;
         };
         let wait = node.backoff;
-        node.backoff = (wait * 2).min(RESTART_AFTER_MAX);
+        // A restart that was asked for waits for nothing; the next fall is no such restart.
+        node.backoff = (wait * 2).clamp(RESTART_AFTER, RESTART_AFTER_MAX);
         node.restarts += 1;
-        if node.state == NodeState::Draining {
-            node.state = NodeState::Live;
-        }
+        node.state = NodeState::Live;
         let (id, life) = (node.spec.id.clone(), node.life);
         let messages = self.messages.clone();
         tokio::spawn(async move {

@@ -6,9 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::faults::{Fault, Tally};
+use super::memory::Memory;
 use super::run::Run;
 use super::status;
-use crate::node::config::Role;
+use crate::node::config::{Role, Without};
 
 /// How a node is, as the supervisor knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,10 +32,35 @@ pub(crate) struct NodeView {
     pub(crate) addr: SocketAddr,
     pub(crate) pid: u32,
     pub(crate) condition: Condition,
+    /// Stays down until a person starts it.
+    pub(crate) held: bool,
     pub(crate) restarts: u32,
-    pub(crate) rss_kb: u64,
+    pub(crate) memory: Memory,
     /// What the node itself last said, while it can be asked.
     pub(crate) status: Option<serde_json::Value>,
+}
+
+impl NodeView {
+    /// Whether it is a store that says it is the primary of its shard.
+    pub(crate) fn is_primary(&self) -> bool {
+        self.status.as_ref().is_some_and(status::is_primary)
+    }
+
+    #[cfg(test)]
+    pub(super) fn new(id: &str, role: Role) -> Self {
+        Self {
+            id: id.to_owned(),
+            role,
+            shard: None,
+            addr: SocketAddr::from(([127, 0, 0, 1], 1)),
+            pid: 1,
+            condition: Condition::Up,
+            held: false,
+            restarts: 0,
+            memory: Memory::default(),
+            status: None,
+        }
+    }
 }
 
 /// Everything that the page shows, as of one moment.
@@ -45,9 +72,14 @@ pub(crate) struct Snapshot {
     pub(crate) edge: Option<SocketAddr>,
     pub(crate) seed: u64,
     pub(crate) lag_ms: u64,
-    pub(crate) rss_kb: u64,
+    pub(crate) without: Without,
+    /// All processes together: the nodes, the supervisor and its guard.
+    pub(crate) memory: Memory,
     pub(crate) nodes: Vec<NodeView>,
+    /// What the synthetic users last counted.
     pub(crate) load: Option<serde_json::Value>,
+    /// The newest first.
+    pub(crate) faults: Vec<Fault>,
 }
 
 impl Snapshot {
@@ -58,8 +90,29 @@ impl Snapshot {
 
 impl Run {
     pub(super) fn publish(&mut self) {
-        let nodes: Vec<NodeView> = self
-            .nodes
+        let nodes = self.views();
+        let edge = nodes
+            .iter()
+            .find(|node| node.role == Role::Edge)
+            .map(|node| node.addr);
+        let tally = Tally::of(self.load.as_ref());
+        self.faults.look(self.started.elapsed(), &nodes, tally);
+        self.snapshot.send_replace(Arc::new(Snapshot {
+            at_ms: wall_ms(),
+            ready_ms: self.ready_ms,
+            edge,
+            seed: self.options.seed,
+            lag_ms: u64::try_from(self.lag.as_millis()).unwrap_or(u64::MAX),
+            without: self.options.without,
+            memory: self.memory.values().copied().sum(),
+            nodes,
+            load: self.load.clone(),
+            faults: self.faults.list(),
+        }));
+    }
+
+    fn views(&self) -> Vec<NodeView> {
+        self.nodes
             .iter()
             .map(|node| {
                 let pid = node.running.as_ref().map_or(0, |running| running.pid);
@@ -70,27 +123,13 @@ impl Run {
                     addr: node.addr,
                     pid,
                     condition: node.condition,
+                    held: node.held,
                     restarts: node.restarts,
-                    rss_kb: status::rss_kb(pid),
+                    memory: self.memory.get(&pid).copied().unwrap_or_default(),
                     status: node.status.clone(),
                 }
             })
-            .collect();
-        let edge = nodes
-            .iter()
-            .find(|node| node.role == Role::Edge)
-            .map(|node| node.addr);
-        self.snapshot.send_replace(Arc::new(Snapshot {
-            at_ms: wall_ms(),
-            ready_ms: self.ready_ms,
-            edge,
-            seed: self.options.seed,
-            lag_ms: u64::try_from(self.lag.as_millis()).unwrap_or(u64::MAX),
-            rss_kb: nodes.iter().map(|node| node.rss_kb).sum::<u64>()
-                + status::rss_kb(std::process::id()),
-            nodes,
-            load: self.load.clone(),
-        }));
+            .collect()
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::handle::Message;
+use super::memory;
 use super::run::Run;
 use super::snapshot::Condition;
 use crate::node::config::Role;
@@ -15,10 +16,16 @@ use crate::node::peer::PeerClient;
 /// A node that does not answer within this shows no status.
 const PATIENCE: Duration = Duration::from_millis(400);
 
+/// How often all processes are weighed, in ticks.
+const WEIGH_EVERY: u32 = 8;
+/// How often nodes are asked while all is well, in ticks; each tick while something is not.
+const ASK_EVERY: u32 = 2;
+
 impl Run {
-    /// Asks every node how it is, in the background, one round at a time.
+    /// Asks every node how it is, and weighs it now and then, in the background: one round at a time.
     pub(super) fn poll(&mut self) {
-        if self.polling {
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.polling || (self.ticks % ASK_EVERY != 0 && !self.faults.any_open()) {
             return;
         }
         self.polling = true;
@@ -36,6 +43,15 @@ impl Run {
             let answers = ask(&peers, whom).await;
             let _over = messages.send(Message::Status(answers));
         });
+        if self.ticks.is_multiple_of(WEIGH_EVERY) {
+            let ours = [std::process::id(), self.guard.pid()];
+            let nodes = self.nodes.iter().filter_map(|node| node.running.as_ref());
+            let pids: Vec<u32> = nodes.map(|running| running.pid).chain(ours).collect();
+            let messages = self.messages.clone();
+            tokio::task::spawn_blocking(move || {
+                let _over = messages.send(Message::Memory(memory::weigh(&pids)));
+            });
+        }
     }
 }
 
@@ -58,16 +74,4 @@ async fn ask(
 /// Whether a store says that it is the primary.
 pub(crate) fn is_primary(status: &serde_json::Value) -> bool {
     status.get("role").and_then(serde_json::Value::as_str) == Some("primary")
-}
-
-/// Resident memory of a process, where the system tells; else 0.
-pub(crate) fn rss_kb(pid: u32) -> u64 {
-    std::fs::read_to_string(format!("/proc/{pid}/status"))
-        .ok()
-        .and_then(|text| {
-            text.lines()
-                .find_map(|line| line.strip_prefix("VmRSS:"))
-                .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
-        })
-        .unwrap_or(0)
 }
