@@ -46,6 +46,10 @@ impl RunFolder {
         Ok((folder, guard))
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a shell, before any task runs: a predecessor that was killed takes a moment to let go"
+    )]
     fn kept(path: &Path) -> Result<(Self, Guard), StartError> {
         std::fs::create_dir_all(path).map_err(trouble("cannot make the folder", path))?;
         let lock =

@@ -25,7 +25,7 @@ impl Run {
     /// Asks every node how it is, and weighs it now and then, in the background: one round at a time.
     pub(super) fn poll(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
-        if self.polling || (self.ticks % ASK_EVERY != 0 && !self.faults.any_open()) {
+        if self.polling || (!self.ticks.is_multiple_of(ASK_EVERY) && !self.faults.any_open()) {
             return;
         }
         self.polling = true;
