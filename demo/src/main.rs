@@ -8,6 +8,7 @@
 
 mod app;
 mod control;
+mod drill;
 mod node;
 mod options;
 mod supervisor;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use control::steer::Command;
+use drill::VerifyOptions;
 use options::{SHARDS_MAX, UpOptions, WEB_MAX, WORKERS_MAX};
 
 const HELP: &str = "\
@@ -33,6 +35,9 @@ stackbeam: from one server to many, on this machine, to watch and to break
   stackbeam scale web|worker N    more or fewer, while it serves
   stackbeam lag MILLISECONDS      make replicas apply late
   stackbeam down                  stop (so does Ctrl-C in its terminal)
+
+  stackbeam verify [--drill NAME]...  break runs on purpose and judge what users got; exits 1 on a
+                                  breach. --controls: take each safety device out, which must show
 
 options of up:
   --state DIR        keep the data there (default: a temporary folder, removed at the end)
@@ -90,6 +95,20 @@ fn person() -> Result<(), String> {
         "up" => runtime
             .block_on(up::up(&words.up))
             .map_err(|error| error.to_string()),
+        "verify" => {
+            let options = VerifyOptions {
+                drills: words.drills,
+                controls: words.controls,
+                without: words.up.without,
+                json: words.json,
+                seed: words.up.seed,
+            };
+            let held = runtime
+                .block_on(drill::verify(&options))
+                .map_err(|error| error.to_string())?;
+            let breach = "not everything held; the table says what did not";
+            held.then_some(()).ok_or_else(|| breach.to_owned())
+        }
         command => {
             let command = Command::parse(command, &words.rest, words.json, words.follow)?;
             runtime
@@ -108,6 +127,8 @@ struct Words {
     port: Option<u16>,
     json: bool,
     follow: bool,
+    drills: Vec<String>,
+    controls: bool,
 }
 
 impl Words {
@@ -127,13 +148,9 @@ impl Words {
                 Long("lag") => words.up.lag = Duration::from_millis(parser.value()?.parse()?),
                 Long("seed") => words.up.seed = parser.value()?.parse()?,
                 Long("quiet") => words.up.quiet = true,
-                Long("without") => match parser.value()?.string()?.as_str() {
-                    "retries" => words.up.without.retries = true,
-                    "fencing" => words.up.without.fencing = true,
-                    "semi-sync" => words.up.without.semi_sync = true,
-                    "lsn-routing" => words.up.without.lsn_routing = true,
-                    other => return Err(format!("--without knows no `{other}`").into()),
-                },
+                Long("without") => words.up.without.take_out(&parser.value()?.string()?)?,
+                Long("drill") => words.drills.push(parser.value()?.string()?),
+                Long("controls") => words.controls = true,
                 Long("port") => words.port = Some(parser.value()?.parse()?),
                 Long("json") => words.json = true,
                 Long("follow") => words.follow = true,

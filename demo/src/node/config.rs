@@ -53,6 +53,36 @@ pub(crate) struct Without {
     pub(crate) lsn_routing: bool,
 }
 
+impl Without {
+    /// Every device by the name that the command line knows.
+    fn devices(&mut self) -> [(&'static str, &mut bool); 4] {
+        [
+            ("retries", &mut self.retries),
+            ("fencing", &mut self.fencing),
+            ("semi-sync", &mut self.semi_sync),
+            ("lsn-routing", &mut self.lsn_routing),
+        ]
+    }
+
+    /// Takes a device out; the refusal says which there are.
+    pub(crate) fn take_out(&mut self, device: &str) -> Result<(), &'static str> {
+        for (name, out) in self.devices() {
+            if name == device {
+                *out = true;
+                return Ok(());
+            }
+        }
+        Err("--without knows retries, fencing, semi-sync and lsn-routing")
+    }
+
+    /// The names of those that are out.
+    pub(crate) fn names(mut self) -> Vec<&'static str> {
+        let devices = self.devices();
+        let out = devices.into_iter().filter(|(_, out)| **out);
+        out.map(|(name, _)| name).collect()
+    }
+}
+
 /// Keys that all processes of one run share.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Secrets {

@@ -10,7 +10,7 @@ mod edge;
 pub(crate) mod load;
 mod objects;
 pub(crate) mod peer;
-mod queue;
+pub(crate) mod queue;
 mod shards;
 #[cfg(test)]
 mod stage;

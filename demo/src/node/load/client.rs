@@ -82,6 +82,11 @@ pub(crate) enum Payload {
         content_type: &'static str,
         bytes: Vec<u8>,
     },
+    /// These bytes, whatever they are.
+    Raw {
+        content_type: &'static str,
+        bytes: Vec<u8>,
+    },
 }
 
 /// A request to the service.
@@ -267,6 +272,10 @@ fn build(edge: SocketAddr, ask: Ask) -> Result<Request<Full<Bytes>>, http::Error
             "application/json".to_owned(),
             value.to_string().into_bytes(),
         ),
+        Payload::Raw {
+            content_type,
+            bytes,
+        } => (content_type.to_owned(), bytes),
         Payload::File {
             name,
             content_type,
