@@ -1,11 +1,5 @@
 //! `stackbeam`: the whole architecture in one command. This file is the command line only.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "doors for the roles that are not written yet; goes when the last of them lands"
-)]
-
 mod app;
 mod control;
 mod drill;

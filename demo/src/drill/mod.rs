@@ -122,7 +122,7 @@ impl Drill {
 /// A safety device, the drill that needs it, and the check that must go red without it.
 const CONTROLS: [(&str, Drill, &str); 4] = [
     ("retries", Drill::WebKill, what::FAILED_GETS),
-    ("fencing", Drill::PausedPrimary, what::ONE_PRIMARY),
+    ("fencing", Drill::PausedPrimary, what::LOST),
     ("semi-sync", Drill::PrimaryKill, what::LOST),
     ("lsn-routing", Drill::Lag, what::OWN_WRITES),
 ];

@@ -35,8 +35,11 @@ const READY_MAX: Duration = Duration::from_secs(15);
 pub(super) struct Users {
     pub(super) world: Arc<World>,
     folder: TempDir,
-    driving: Option<(oneshot::Sender<()>, JoinHandle<Result<(), LedgerError>>)>,
+    driving: Option<Driving>,
 }
+
+/// The load under way: what stops it, and what it ends with.
+type Driving = (oneshot::Sender<()>, JoinHandle<Result<(), LedgerError>>);
 
 impl Users {
     /// Registers users on the service at `edge`, which has so many shards.

@@ -174,14 +174,6 @@ impl Topology {
             .max()
             .map_or(0, |last| last.saturating_add(1))
     }
-
-    /// The address of one node.
-    pub(crate) fn addr(&self, id: &str) -> Option<SocketAddr> {
-        self.nodes
-            .iter()
-            .find(|node| node.id == id)
-            .map(|node| node.addr)
-    }
 }
 
 /// A later line that a child reads.

@@ -122,11 +122,6 @@ impl NodeContext {
         report(&FromNode::Event { text: text.into() });
     }
 
-    /// True while the node takes new work.
-    pub(crate) fn serving(&self) -> bool {
-        *self.phase.borrow() == Phase::Serving
-    }
-
     /// Resolves when the node is told to stop.
     pub(crate) async fn stopping(&self) {
         let mut phase = self.phase.clone();

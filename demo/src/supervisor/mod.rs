@@ -20,11 +20,9 @@ mod status;
 
 use std::path::PathBuf;
 
-pub(crate) use faults::{Fault, Noticed};
 pub(crate) use folder::random_hex;
 pub(crate) use guard::guard_main;
 pub(crate) use handle::Supervisor;
-pub(crate) use memory::Memory;
 pub(crate) use orders::Action;
 pub(crate) use snapshot::{Condition, NodeView, Snapshot, wall_ms};
 

@@ -312,7 +312,8 @@ impl<A: Apply> Copy<A> {
             })?;
         }
         // A reigning primary is never turned round within its own epoch.
-        let reigns = matches!(&self.part, Part::Primary { epoch: mine, .. } if *mine >= epoch);
+        let reigns = self.options.fencing
+            && matches!(&self.part, Part::Primary { epoch: mine, .. } if *mine >= epoch);
         if !reigns && primary != self.options.me {
             self.part = Part::Replica {
                 following: Some(primary),

@@ -72,18 +72,16 @@ pub(crate) struct Article {
     pub(crate) n: u64,
     pub(crate) slug: String,
     pub(crate) by: Arc<Person>,
-    pub(crate) shard: u16,
     pub(crate) since: Instant,
     fans: Mutex<Ties>,
 }
 
 impl Article {
-    pub(crate) fn new(n: u64, slug: String, by: Arc<Person>, shard: u16, since: Instant) -> Self {
+    pub(crate) fn new(n: u64, slug: String, by: Arc<Person>, since: Instant) -> Self {
         Self {
             n,
             slug,
             by,
-            shard,
             since,
             fans: Mutex::default(),
         }
@@ -163,6 +161,7 @@ impl Crowd {
         chance.choice(there).cloned()
     }
 
+    #[cfg(test)]
     pub(crate) fn named(&self, name: &str) -> Option<Arc<Person>> {
         self.people
             .iter()
@@ -237,7 +236,7 @@ mod tests {
         let person = Arc::new(Person::new("ada".to_owned(), String::new(), now));
         let mut crowd = Crowd::default();
         for n in 0..600 {
-            let article = Article::new(n, n.to_string(), Arc::clone(&person), 0, now);
+            let article = Article::new(n, n.to_string(), Arc::clone(&person), now);
             crowd.publish(Arc::new(article));
         }
         assert_eq!(crowd.articles.len(), ARTICLES_MAX);

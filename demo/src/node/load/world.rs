@@ -402,7 +402,7 @@ impl World {
             known: Known::Acked,
             slug: id.clone(),
         }));
-        let article = Article::new(n, id, Arc::clone(person), shard, Instant::now());
+        let article = Article::new(n, id, Arc::clone(person), Instant::now());
         let article = Arc::new(article);
         self.crowd.lock().publish(Arc::clone(&article));
         Ok(Some((article, answer)))

@@ -327,24 +327,50 @@ async fn who_is_not_logged_in_uploads_nothing_and_unknown_photos_are_not_found()
 }
 
 #[tokio::test]
+async fn an_image_whose_header_tells_that_it_cannot_be_processed_is_refused_at_once() {
+    let mut stage = Stage::new().await;
+    let (web, _) = stage.web("web-1").await;
+    let ann = web.register("ann").await;
+    for (image, reason) in [
+        (bomb(50_000, 50_000), "the image is too large"),
+        (bomb(10_000, 10_000), "the image is too large"),
+        (
+            b"\x89PNG\r\n\x1a\nand nonsense".to_vec(),
+            "the image cannot be read",
+        ),
+        (vec![0xff, 0xd8, 0xff, 0xe0], "the image cannot be read"),
+    ] {
+        let answer = web
+            .call(Method::POST, "/api/photos", &ann, &[], image)
+            .await;
+        assert_eq!(
+            answer.status,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{answer:?}"
+        );
+        let json = answer.json();
+        let error = json["errors"]["photo"][0].as_str().unwrap();
+        assert!(error.starts_with(reason), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn images_that_cannot_be_processed_end_as_failed_with_the_reason() {
     let mut stage = Stage::new().await;
     let (web, _) = stage.web("web-1").await;
     let ann = web.register("ann").await;
     let whole = drawn(300, 200, Format::Png);
     let mut uploads = Vec::new();
+    // Their headers are in order; what follows is not.
     for (image, reason) in [
-        (bomb(50_000, 50_000), "the image is too large"),
-        (bomb(10_000, 10_000), "the image is too large"),
         (
             whole[..whole.len() / 2].to_vec(),
             "the image cannot be read",
         ),
         (
-            b"\x89PNG\r\n\x1a\nand nonsense".to_vec(),
+            whole[..whole.len() - 20].to_vec(),
             "the image cannot be read",
         ),
-        (vec![0xff, 0xd8, 0xff, 0xe0], "the image cannot be read"),
     ] {
         uploads.push((web.upload(&ann, image).await, reason));
     }
@@ -361,13 +387,13 @@ async fn images_that_cannot_be_processed_end_as_failed_with_the_reason() {
     let (stats, _) = pool.drain().await;
     assert_eq!(
         (stats.done, stats.retried, stats.dead),
-        (5, 0, 0),
+        (2, 0, 0),
         "{stats:?}"
     );
     let status = stage.queue.as_ref().unwrap().status();
     assert_eq!(
         (&status["depth"], &status["done"]),
-        (&json!(0), &json!(5)),
+        (&json!(0), &json!(2)),
         "{status}"
     );
 }

@@ -24,6 +24,7 @@ use crate::app::store::{
 };
 use crate::app::time::rfc3339;
 use crate::node::objects::{Format, Kind, Name};
+use crate::node::worker::variants::check_header;
 
 const STEP: u64 = 60;
 
@@ -150,6 +151,8 @@ async fn accept(call: &Call, parts: Parts, body: &mut Body) -> Result<PhotoRow, 
         }
         let format = Format::sniff(&image)
             .ok_or_else(|| fault(FIELD, "is neither a PNG nor a JPEG image"))?;
+        // What is inside shows when a worker decodes it; a bomb shows by its header, and goes no further.
+        check_header(&image, format).map_err(|why| fault(FIELD, &why))?;
         call.web.objects.put(Kind::Original, image, format).await
     };
     let original = upload.map_err(|error| Fault::Unavailable(error.to_string()))?;

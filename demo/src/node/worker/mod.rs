@@ -13,7 +13,7 @@ pub(crate) mod pictures;
 mod sweep;
 #[cfg(test)]
 mod tests;
-mod variants;
+pub(crate) mod variants;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

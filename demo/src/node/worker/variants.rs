@@ -54,8 +54,21 @@ pub(crate) fn variants(upload: &[u8]) -> Result<Vec<Made>, String> {
     Ok(made)
 }
 
-fn decode(upload: &[u8], format: Format) -> Result<DynamicImage, String> {
-    let unreadable = |error: ImageError| format!("the image cannot be read: {error}");
+/// Looks at the header alone: whether the image can be processed as far as that tells. An image that
+/// claims to be huge costs nothing.
+///
+/// # Errors
+/// As [`variants`].
+pub(crate) fn check_header(upload: &[u8], format: Format) -> Result<(), String> {
+    open(upload, format).map(drop)
+}
+
+fn unreadable(error: ImageError) -> String {
+    format!("the image cannot be read: {error}")
+}
+
+/// A decoder that has read the header and found its sizes within the bounds.
+fn open(upload: &[u8], format: Format) -> Result<impl ImageDecoder + '_, String> {
     let mut reader = ImageReader::new(Cursor::new(upload));
     reader.set_format(match format {
         Format::Png => ImageFormat::Png,
@@ -66,11 +79,10 @@ fn decode(upload: &[u8], format: Format) -> Result<DynamicImage, String> {
     limits.max_image_height = Some(EDGE_MAX);
     limits.max_alloc = Some(DECODE_BYTES_MAX);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|error| match error {
+    let decoder = reader.into_decoder().map_err(|error| match error {
         ImageError::Limits(_) => too_large(&format!("an edge is longer than {EDGE_MAX} pixels")),
         error => unreadable(error),
     })?;
-    // The header alone has been read by now: an image that claims to be huge costs nothing.
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > PIXELS_MAX || decoder.total_bytes() > DECODE_BYTES_MAX
     {
@@ -78,6 +90,11 @@ fn decode(upload: &[u8], format: Format) -> Result<DynamicImage, String> {
             "{width} x {height} pixels are more than {PIXELS_MAX}"
         )));
     }
+    Ok(decoder)
+}
+
+fn decode(upload: &[u8], format: Format) -> Result<DynamicImage, String> {
+    let mut decoder = open(upload, format)?;
     let orientation = decoder.orientation().map_err(unreadable)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(|error| match error {
         ImageError::Limits(_) => too_large("it takes too much memory"),
