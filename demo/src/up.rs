@@ -100,7 +100,7 @@ async fn page_listener(from: u16) -> std::io::Result<TcpListener> {
 async fn tour(supervisor: Supervisor) {
     let mut snapshots = supervisor.snapshot.clone();
     let Ok(snapshot) = snapshots
-        .wait_for(|snapshot| snapshot.ready_ms.is_some())
+        .wait_for(|snapshot| snapshot.ready_ms.is_some() && snapshot.memory.rss_kb > 0)
         .await
         .map(|snapshot| std::sync::Arc::clone(&snapshot))
     else {
@@ -154,8 +154,9 @@ pub(crate) fn table(snapshot: &Snapshot) -> String {
         ));
     }
     text.push_str(&format!(
-        "all processes together: {} MB\n",
-        snapshot.memory.rss_kb / 1024
+        "all processes together: {} MB resident, {} MB with shared pages counted once\n",
+        snapshot.memory.rss_kb / 1024,
+        snapshot.memory.pss_kb / 1024
     ));
     text
 }

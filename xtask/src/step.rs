@@ -8,6 +8,9 @@ use std::{
     time::Instant,
 };
 
+/// Characters of a command that its line shows.
+const SHOWN_MAX: usize = 100;
+
 /// Lines of the log that a failure shows.
 const TAIL_LINES: usize = 60;
 
@@ -35,10 +38,14 @@ fn shown(command: &Command) -> String {
     let words = command
         .get_args()
         .map(|word| word.to_string_lossy().into_owned());
-    std::iter::once(program)
+    let line = std::iter::once(program)
         .chain(words)
         .collect::<Vec<_>>()
-        .join(" ")
+        .join(" ");
+    match line.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => line,
+    }
 }
 
 /// Runs the command to its end and returns its whole output; prints `name`, the time and the

@@ -22,6 +22,10 @@ use crate::node::load::world::what::PULSE;
 use crate::options::UpOptions;
 use crate::supervisor::{Action, Condition, Snapshot};
 
+/// How long a run may take until everything answers.
+const READY: Duration = Duration::from_secs(5);
+/// What all its processes may take together; pages that they share count for each of them.
+const MEMORY_MB: u64 = 300;
 /// How long a shard may take no writes when its primary dies.
 const WRITES_BACK: Duration = Duration::from_secs(3);
 /// For how long replicas are stopped before the primary dies, so that it has what they lack.
@@ -34,6 +38,34 @@ const WORKER_KILLS: u64 = 4;
 const UPLOADS: u64 = 4;
 /// A photo that takes a worker some while.
 const PHOTO: (u32, u32) = (2_400, 1_800);
+
+pub(super) async fn steady(without: Without, seed: u64) -> Result<Vec<Check>, DrillError> {
+    let mut stage = Stage::plain(without, seed).await?;
+    stage.work();
+    window(10.0).await;
+    let snapshot = stage.supervisor.snapshot.borrow().clone();
+    let outcomes = stage.finish("steady").await?;
+    let ready = snapshot.ready_ms.unwrap_or(u64::MAX);
+    let memory = snapshot.memory.rss_kb / 1024;
+    let failed = outcomes.totals.failed;
+    Ok(vec![
+        outcomes.sound(),
+        outcomes.check(
+            "from the start until everything answers",
+            format!("{ready} ms"),
+            format!("{} ms", READY.as_millis()),
+            u128::from(ready) <= READY.as_millis(),
+        ),
+        outcomes.check(
+            "resident memory of all processes, added up",
+            format!("{memory} MB"),
+            format!("{MEMORY_MB} MB"),
+            memory > 0 && memory <= MEMORY_MB,
+        ),
+        outcomes.check("failed requests", failed, 0, failed == 0),
+        outcomes.nothing_lost(),
+    ])
+}
 
 pub(super) async fn web_kill(without: Without, seed: u64) -> Result<Vec<Check>, DrillError> {
     let mut stage = Stage::plain(without, seed).await?;

@@ -62,6 +62,7 @@ mod what {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Drill {
+    Steady,
     WebKill,
     PrimaryKill,
     WorkerKill,
@@ -72,7 +73,8 @@ enum Drill {
 }
 
 impl Drill {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
+        Self::Steady,
         Self::WebKill,
         Self::PrimaryKill,
         Self::WorkerKill,
@@ -84,6 +86,7 @@ impl Drill {
 
     const fn name(self) -> &'static str {
         match self {
+            Self::Steady => "steady",
             Self::WebKill => "web-kill",
             Self::PrimaryKill => "primary-kill",
             Self::WorkerKill => "worker-kill",
@@ -96,6 +99,7 @@ impl Drill {
 
     const fn about(self) -> &'static str {
         match self {
+            Self::Steady => "nothing is broken",
             Self::WebKill => "kill -9 of one of two web servers, then of the other one",
             Self::PrimaryKill => "kill -9 of a shard's primary while its replicas are behind",
             Self::WorkerKill => "kill -9 of the photo worker in the middle of jobs",
@@ -108,6 +112,7 @@ impl Drill {
 
     async fn run(self, without: Without, seed: u64) -> Result<Vec<Check>, DrillError> {
         match self {
+            Self::Steady => faults::steady(without, seed).await,
             Self::WebKill => faults::web_kill(without, seed).await,
             Self::PrimaryKill => faults::primary_kill(without, seed).await,
             Self::WorkerKill => faults::worker_kill(without, seed).await,

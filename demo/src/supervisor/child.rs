@@ -19,6 +19,9 @@ const LOG_BYTES_MAX: u64 = 4 << 20;
 /// the newest topology again when it restarts.
 const ORDERS_MAX: usize = 256;
 
+/// Blocks from this size on are mapped by themselves in a child: 1 MiB.
+const MMAP_FROM_BYTES: &str = "1048576";
+
 /// A running child. Dropping it closes its stdin, which ends it.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -52,6 +55,10 @@ impl Running {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
+            // For glibc, which else keeps what a large block took for each thread that ever had one:
+            // password hashes of 7 MiB and decoded photos go back to the system when they are done.
+            .env("MALLOC_ARENA_MAX", "2")
+            .env("MALLOC_MMAP_THRESHOLD_", MMAP_FROM_BYTES)
             // Ctrl-C in the terminal is for the supervisor, which then ends its children in order.
             .process_group(0)
             .kill_on_drop(true)
