@@ -1,6 +1,6 @@
 //! `cargo xtask conduit <folder>`: the RealWorld API suite, which others wrote, through the balancer.
 //!
-//! The suite is not part of this repository: <folder> holds its `*.hurl` files, and the program `hurl`
+//! The suite is not part of this repository: `<folder>` holds its `*.hurl` files, and the program `hurl`
 //! (`cargo install hurl`) runs them.
 
 use std::{

@@ -39,7 +39,7 @@ pub trait Apply: Send + 'static {
     ) -> rusqlite::Result<Self::Answer>;
 }
 
-/// How a [`Copy`] is set up.
+/// How a [`struct@Copy`] is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_structs,

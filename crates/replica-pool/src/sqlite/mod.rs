@@ -1,7 +1,7 @@
 //! A replicated SQLite database, embedded: commands go into a log that every copy has, and change the
 //! state of each copy in the same order.
 //!
-//! [`Copy`] is one copy and blocks on its disk; with feature `tokio`, [`Server`] runs it: group commit, a
+//! [`struct@Copy`] is one copy and blocks on its disk; with feature `tokio`, [`Server`] runs it: group commit, a
 //! loop that follows the primary, readers that wait for a position. The transport is the caller's
 //! ([`Peers`]), and so is the election ([`Failover`](crate::Failover) over an
 //! [`Engine`](crate::Engine) that passes orders on to [`Server::perform`]).

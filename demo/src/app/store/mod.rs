@@ -1,6 +1,6 @@
 //! One shard's state machine: typed commands and queries over SQLite.
 //!
-//! [`write`] and [`read`] return two layers: the outer error is the database's (disk full, corrupt; the
+//! [`write()`] and [`read()`] return two layers: the outer error is the database's (disk full, corrupt; the
 //! outcome is not an answer), the inner one is a [`Refusal`], which is an answer and changes nothing.
 //! Every table has a declared primary key without NULL, as changesets need it; nothing depends on
 //! rowids, clocks or chance, so the same command on the same state has the same effect everywhere.
