@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 /// Allows retries up to a share of recent requests, and a floor of so many a second.
 ///
@@ -98,6 +98,7 @@ impl RetryBudget {
     }
 
     /// What was asked and answered so far.
+    #[must_use]
     pub fn stats(&self) -> BudgetStats {
         let bucket = self.inner.lock();
         BudgetStats {

@@ -1,18 +1,16 @@
 //! One of several equals, and what is known of it while requests run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
 use crate::ewma::{Estimate, decay};
-use crate::health::{Health, SlowStart};
+use crate::health::Health;
+use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
 
 /// An endpoint as the caller lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint<T> {
-    pub(crate) id: String,
+    pub(crate) id: Arc<str>,
     pub(crate) target: T,
     pub(crate) weight: u32,
     pub(crate) draining: bool,
@@ -23,7 +21,7 @@ impl<T> Endpoint<T> {
     /// endpoint is kept under it.
     pub fn new(id: impl Into<String>, target: T) -> Self {
         Self {
-            id: id.into(),
+            id: id.into().into(),
             target,
             weight: 1,
             draining: false,
@@ -43,6 +41,10 @@ impl<T> Endpoint<T> {
         self.draining = draining;
         self
     }
+
+    pub(crate) const fn is_listed_ready(&self) -> bool {
+        self.weight > 0 && !self.draining
+    }
 }
 
 /// What outlives one listing of the endpoint.
@@ -50,67 +52,89 @@ impl<T> Endpoint<T> {
 pub(crate) struct Shared {
     pub(crate) in_flight: AtomicU32,
     estimate: Mutex<Estimate>,
-    /// The estimate for readers without a lock: seconds as `f32` above, milliseconds since `epoch`
-    /// of the last sample below.
-    published: AtomicU64,
-    epoch: Instant,
+    published: Published,
     pub(crate) joined: Instant,
     pub(crate) health: Mutex<Health>,
     pub(crate) picked: AtomicU64,
     pub(crate) succeeded: AtomicU64,
     pub(crate) failed: AtomicU64,
+    pub(crate) busy: AtomicU64,
     pub(crate) cancelled: AtomicU64,
     pub(crate) ejections: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new(initial: Duration, epoch: Instant, now: Instant) -> Self {
-        let shared = Self {
+    pub(crate) fn new(initial: Duration, now: Instant) -> Self {
+        Self {
             in_flight: AtomicU32::new(0),
             estimate: Mutex::new(Estimate::new(initial, now)),
-            published: AtomicU64::new(0),
-            epoch,
+            published: Published::new(initial.as_secs_f64(), now),
             joined: now,
             health: Mutex::new(Health::new(now)),
             picked: AtomicU64::new(0),
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             ejections: AtomicU64::new(0),
-        };
-        shared.publish(initial.as_secs_f64(), now);
-        shared
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "seven digits of a latency are enough to compare with"
-    )]
-    fn publish(&self, seconds: f64, now: Instant) {
-        let since = now.saturating_duration_since(self.epoch).as_millis();
-        let since = u32::try_from(since).unwrap_or(u32::MAX);
-        let bits = (u64::from((seconds as f32).to_bits()) << 32) | u64::from(since);
-        self.published.store(bits, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn sample(&self, latency: Duration, tau: Duration, now: Instant) {
         let mut estimate = self.estimate.lock();
         estimate.record(latency, tau, now);
-        self.publish(estimate.seconds(), now);
+        self.published.set(estimate.seconds(), now);
     }
 
     /// The expected latency in seconds, fading while no sample comes, so that an endpoint that was
     /// slow once is tried again.
+    pub(crate) fn latency(&self, tau: Duration, now: Instant) -> f64 {
+        let (seconds, elapsed) = self.published.read(now);
+        seconds * decay(elapsed, tau)
+    }
+}
+
+/// An estimate that is read without a lock: seconds in the upper 24 bits (an `f32` without its sign
+/// and the last seven digits), and when it was taken in the lower 40, in milliseconds since `epoch`.
+#[derive(Debug)]
+struct Published {
+    bits: AtomicU64,
+    epoch: Instant,
+}
+
+/// Thirty-four years of milliseconds.
+const TIME_BITS: u32 = 40;
+
+impl Published {
+    fn new(seconds: f64, now: Instant) -> Self {
+        let published = Self {
+            bits: AtomicU64::new(0),
+            epoch: now,
+        };
+        published.set(seconds, now);
+        published
+    }
+
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "the halves of a 64-bit word have 32 bits"
+        reason = "four digits of a latency are enough to compare with"
     )]
-    pub(crate) fn latency(&self, tau: Duration, now: Instant) -> f64 {
-        let bits = self.published.load(Ordering::Relaxed);
-        let seconds = f64::from(f32::from_bits((bits >> 32) as u32));
-        let at = Duration::from_millis(u64::from(bits as u32));
+    fn set(&self, seconds: f64, now: Instant) {
+        let since = now.saturating_duration_since(self.epoch).as_millis();
+        let since = u64::try_from(since).unwrap_or(u64::MAX);
+        let since = since.min((1 << TIME_BITS) - 1);
+        let seconds = u64::from((seconds as f32).to_bits() >> 7);
+        self.bits
+            .store((seconds << TIME_BITS) | since, Ordering::Relaxed);
+    }
+
+    /// The seconds, and how long ago they were taken.
+    fn read(&self, now: Instant) -> (f64, Duration) {
+        let bits = self.bits.load(Ordering::Relaxed);
+        let seconds = f32::from_bits(((bits >> TIME_BITS) as u32) << 7);
+        let at = Duration::from_millis(bits & ((1 << TIME_BITS) - 1));
         let elapsed = now.saturating_duration_since(self.epoch).saturating_sub(at);
-        seconds * decay(elapsed, tau)
+        (f64::from(seconds), elapsed)
     }
 }
 
@@ -121,10 +145,26 @@ pub(crate) struct Slot<T> {
     pub(crate) shared: Arc<Shared>,
 }
 
-impl<T> Slot<T> {
-    /// The weight that counts now: less while the endpoint warms up.
-    pub(crate) fn weight(&self, slow_start: &SlowStart, now: Instant) -> f64 {
-        let age = now.saturating_duration_since(self.shared.joined);
-        f64::from(self.endpoint.weight) * slow_start.factor(age)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tests count from the clock's present"
+    )]
+    fn an_estimate_is_as_good_after_a_year_as_on_the_first_day() {
+        let start = Instant::now();
+        let tau = Duration::from_secs(10);
+        let shared = Shared::new(Duration::from_millis(30), start);
+        for days in [0, 49, 50, 365, 10_000] {
+            let now = start + Duration::from_secs(86_400 * days);
+            shared.sample(Duration::from_millis(200), tau, now);
+            let fresh = shared.latency(tau, now + Duration::from_millis(1));
+            assert!((fresh - 0.2).abs() < 1e-4, "day {days}: {fresh}");
+            let faded = shared.latency(tau, now + tau);
+            assert!((faded - 0.2 / std::f64::consts::E).abs() < 1e-3, "{faded}");
+        }
     }
 }

@@ -38,8 +38,9 @@ impl EjectionConfig {
         self
     }
 
-    /// Sets the first rest and the longest. The rest is multiplied by the number of ejections so far.
-    /// Defaults to 30 s and 300 s, as Envoy's.
+    /// Sets the first rest and the longest. The rest is multiplied by the number of ejections so far,
+    /// of which one is forgiven for each interval that the endpoint served without. Defaults to 30 s
+    /// and 300 s, as Envoy's and gRPC's.
     #[must_use]
     pub fn with_rest(mut self, first: Duration, longest: Duration) -> Self {
         self.rest = first;
@@ -70,8 +71,8 @@ impl EjectionConfig {
         self
     }
 
-    /// Sets over what time success rates and failure percentages are taken, at least a millisecond.
-    /// Defaults to 10 s.
+    /// Sets over what time success rates and failure percentages are taken, and an ejection is
+    /// forgiven, at least a millisecond. Defaults to 10 s.
     #[must_use]
     pub fn with_interval(mut self, interval: Duration) -> Self {
         self.interval = interval.max(Duration::from_millis(1));
@@ -87,6 +88,7 @@ impl EjectionConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProbeConfig {
     pub(crate) every: Duration,
+    pub(crate) patience: Duration,
     pub(crate) rise: u32,
     pub(crate) fall: u32,
 }
@@ -95,6 +97,7 @@ impl Default for ProbeConfig {
     fn default() -> Self {
         Self {
             every: Duration::from_secs(1),
+            patience: Duration::from_secs(30),
             rise: 1,
             fall: 2,
         }
@@ -106,6 +109,14 @@ impl ProbeConfig {
     #[must_use]
     pub fn with_every(mut self, every: Duration) -> Self {
         self.every = every.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Sets after what time a check without an answer counts as bad, so that one whose answer was lost
+    /// does not leave its endpoint unchecked for ever. Defaults to 30 s.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -156,16 +167,20 @@ impl SlowStart {
         self
     }
 
-    /// Sets the least share, 0 to 1: with nothing at all a new endpoint would never warm up.
-    /// Defaults to 0.1.
+    /// Sets the least share, a thousandth to 1: with nothing at all a new endpoint would never warm
+    /// up. Defaults to 0.1.
     #[must_use]
     pub fn with_floor(mut self, floor: f64) -> Self {
         self.floor = if floor.is_nan() {
             0.1
         } else {
-            floor.clamp(0.0, 1.0)
+            floor.clamp(0.001, 1.0)
         };
         self
+    }
+
+    pub(crate) const fn is_off(&self) -> bool {
+        self.window.is_zero()
     }
 
     /// The share of its weight that an endpoint of this age has:
@@ -182,19 +197,23 @@ impl SlowStart {
     }
 }
 
+/// A rest that the clock cannot count to, a hundred years.
+const FOR_EVER: Duration = Duration::from_secs(3_155_760_000);
+
 /// What is known of one endpoint's health.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
     /// Failures of real requests in a row.
     failures: u32,
     ejected_until: Option<Instant>,
-    /// Multiplies the rest; one less for each rest-length without ejection.
+    /// Multiplies the rest; one less for each interval without ejection.
     times: u32,
     pub(crate) up: bool,
     good: u32,
     bad: u32,
     pub(crate) probe_at: Instant,
-    pub(crate) probing: bool,
+    /// When a check was handed out that has no answer yet.
+    pub(crate) probing: Option<Instant>,
     calm_since: Instant,
     /// Successes and failures when the current interval began.
     pub(crate) interval_start: (u64, u64),
@@ -211,7 +230,7 @@ impl Health {
             good: 0,
             bad: 0,
             probe_at: now,
-            probing: false,
+            probing: None,
             calm_since: now,
             interval_start: (0, 0),
         }
@@ -241,12 +260,12 @@ impl Health {
         let calm = now.saturating_duration_since(self.calm_since);
         let forgiven = calm
             .as_nanos()
-            .checked_div(config.rest.as_nanos())
+            .checked_div(config.interval.as_nanos())
             .unwrap_or(0);
         let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
         self.times = self.times.saturating_sub(forgiven).saturating_add(1);
         let rest = config.rest.saturating_mul(self.times).min(config.rest_max);
-        self.ejected_until = now.checked_add(rest);
+        self.ejected_until = now.checked_add(rest).or_else(|| now.checked_add(FOR_EVER));
         self.failures = 0;
     }
 
@@ -254,16 +273,29 @@ impl Health {
     pub(crate) fn wake(&mut self, now: Instant) -> bool {
         let over = self.ejected_until.is_some_and(|until| until <= now);
         if over {
-            self.ejected_until = None;
-            self.calm_since = now;
+            // Not `now`, which may be later.
+            self.calm_since = self.ejected_until.take().unwrap_or(now);
         }
         over
+    }
+
+    /// Whether the answer of a check is not to be waited for any longer.
+    pub(crate) fn is_probe_lost(&self, config: &ProbeConfig, now: Instant) -> bool {
+        self.probing
+            .is_some_and(|since| now.saturating_duration_since(since) >= config.patience)
+    }
+
+    /// When the next check is due, or the answer of one is not waited for any longer.
+    pub(crate) fn next_probe(&self, config: &ProbeConfig) -> Instant {
+        self.probing.map_or(self.probe_at, |since| {
+            since.checked_add(config.patience).unwrap_or(since)
+        })
     }
 
     /// A check came back. A good one also ends a rest: the endpoint itself says that it is well.
     /// True if readiness changed.
     pub(crate) fn probed(&mut self, config: &ProbeConfig, good: bool, now: Instant) -> bool {
-        self.probing = false;
+        self.probing = None;
         self.probe_at = now.checked_add(config.every).unwrap_or(now);
         let before = self.is_ready();
         if good {

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::endpoint::Slot;
+use crate::endpoint::Shared;
+use crate::sync::Ordering;
 
 /// A measure of load: the lower, the sooner an endpoint is picked.
 ///
@@ -25,13 +26,10 @@ pub struct Seen {
 }
 
 impl Seen {
-    pub(crate) fn of<T>(slot: &Slot<T>, tau: Duration, now: Instant) -> Self {
+    pub(crate) fn of(shared: &Shared, tau: Duration, now: Instant) -> Self {
         Self {
-            in_flight: slot
-                .shared
-                .in_flight
-                .load(std::sync::atomic::Ordering::Relaxed),
-            latency: slot.shared.latency(tau, now),
+            in_flight: shared.in_flight.load(Ordering::Relaxed),
+            latency: shared.latency(tau, now),
         }
     }
 }

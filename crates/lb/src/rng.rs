@@ -1,6 +1,6 @@
 //! A small random generator that many threads share: SplitMix64 (Steele, Lea and Flood 2014).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// One relaxed add a number; the sequence of a seed is fixed, its division among threads is not.
 #[derive(Debug)]
@@ -9,7 +9,7 @@ pub(crate) struct Rng(AtomicU64);
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl Rng {
-    pub(crate) const fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
     }
 
@@ -30,5 +30,11 @@ impl Rng {
     )]
     pub(crate) fn below(&self, bound: usize) -> usize {
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+
+    /// From 0 to below 1.
+    #[expect(clippy::cast_precision_loss, reason = "53 random bits are enough")]
+    pub(crate) fn unit(&self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }

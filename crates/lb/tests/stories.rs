@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use stackbeam_lb::{
     Balancer, Config, EjectionConfig, Endpoint, InFlight, LeastLoad, NoneReady, Outcome, PeakEwma,
-    ProbeConfig, Random, RetryBudget, RoundRobin, Strategy, TwoChoices,
+    ProbeConfig, Random, RetryBudget, RoundRobin, SlowStart, Strategy, TwoChoices,
 };
 
 #[expect(
@@ -394,4 +394,173 @@ fn an_endpoint_that_fails_more_than_the_others_rests_after_the_interval() {
         .map(|endpoint| endpoint.id)
         .collect();
     assert_eq!(resting, ["e3"]);
+}
+
+#[test]
+fn a_rest_that_is_over_needs_nobody_to_say_so() {
+    let now = t0();
+    let ejection = EjectionConfig::default()
+        .with_failures(1)
+        .with_percent_max(100)
+        .with_rest(SECOND, SECOND);
+    let balancer = Balancer::new(RoundRobin::new(), Config::default().with_ejection(ejection));
+    balancer.set_endpoints([Endpoint::new("only", ())], now);
+    balancer.pick(now).unwrap().report(Outcome::Failure, now);
+    assert_eq!(balancer.pick(now).unwrap_err().ready, 0);
+    assert!(balancer.pick(now + SECOND - MS).is_err());
+    assert_eq!(balancer.pick(now + SECOND).unwrap().id(), "only");
+}
+
+#[test]
+fn a_rest_for_ever_is_a_rest() {
+    let now = t0();
+    let ejection = EjectionConfig::default()
+        .with_failures(1)
+        .with_rest(Duration::MAX, Duration::MAX);
+    let balancer = three(
+        RoundRobin::new(),
+        Config::default().with_ejection(ejection),
+        now,
+    );
+    balancer.pick(now).unwrap().report(Outcome::Failure, now);
+    let later = now + Duration::from_secs(86_400 * 365);
+    assert!((0..9).all(|_| balancer.pick(later).unwrap().id() != "e0"));
+}
+
+#[test]
+fn a_check_whose_answer_is_lost_counts_as_bad_and_comes_again() {
+    let now = t0();
+    let probes = ProbeConfig::default()
+        .with_every(SECOND)
+        .with_patience(5 * SECOND)
+        .with_thresholds(1, 1);
+    let balancer = three(
+        RoundRobin::new(),
+        Config::default().with_probes(probes),
+        now,
+    );
+    for due in balancer.probes_due(now) {
+        if due.id != "e1" {
+            balancer.probe_result(&due.id, true, now);
+        }
+    }
+    assert_eq!(balancer.probes_due(now + SECOND).len(), 2, "e1 has one out");
+    for id in ["e0", "e2"] {
+        balancer.probe_result(id, true, now + 5 * SECOND);
+    }
+    assert_eq!(balancer.next_deadline(), Some(now + 5 * SECOND));
+    assert!(balancer.probes_due(now + 5 * SECOND).is_empty());
+    let ready: Vec<bool> = balancer
+        .stats(now)
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint.ready)
+        .collect();
+    assert_eq!(ready, [true, false, true]);
+    assert_eq!(balancer.probes_due(now + 6 * SECOND).len(), 3);
+}
+
+#[test]
+fn the_list_may_come_from_something_that_asks_the_balancer() {
+    let now = t0();
+    let balancer = three(RoundRobin::new(), Config::default(), now);
+    // A list that is computed from what is there, as an operator's tool does.
+    let names = |skip: &'static str| {
+        let balancer = balancer.clone();
+        (0..3).map(move |n| {
+            balancer.probe_result("e0", true, now);
+            balancer.handle_timeout(now);
+            let endpoint = balancer.stats(now).endpoints[n].id.clone();
+            Endpoint::new(endpoint.clone(), 0).with_draining(endpoint == skip)
+        })
+    };
+    let listing = balancer.set_endpoints(names("e1"), now);
+    assert_eq!((listing.added, listing.kept, listing.left), (0, 3, 0));
+    assert!(balancer.stats(now).endpoints[1].draining);
+}
+
+#[test]
+fn a_listing_says_what_was_not_taken() {
+    let now = t0();
+    let balancer = Balancer::new(RoundRobin::new(), Config::default());
+    let twice = ["a", "b", "a"].map(|id| Endpoint::new(id, ()));
+    let listing = balancer.set_endpoints(twice, now);
+    assert_eq!((listing.added, listing.ignored), (2, 1));
+    let listing = balancer.set_endpoints([Endpoint::new("b", ()), Endpoint::new("c", ())], now);
+    assert_eq!((listing.added, listing.kept, listing.left), (1, 1, 1));
+    let many = (0..stackbeam_lb::ENDPOINTS_MAX + 5).map(|n| Endpoint::new(n.to_string(), ()));
+    let listing = balancer.set_endpoints(many, now);
+    assert_eq!(listing.added, stackbeam_lb::ENDPOINTS_MAX);
+    assert_eq!(listing.ignored, 5);
+}
+
+#[test]
+fn a_smooth_round_goes_on_when_nothing_that_counts_has_changed() {
+    let now = t0();
+    let balancer = Balancer::new(stackbeam_lb::SmoothWeighted::new(), Config::default());
+    let list = || {
+        [
+            Endpoint::new("a", ()).with_weight(2),
+            Endpoint::new("b", ()),
+        ]
+    };
+    let mut picks = String::new();
+    for _ in 0..6 {
+        // Discovery that repeats itself must not begin the round anew: `a` would get everything.
+        balancer.set_endpoints(list(), now);
+        picks.push_str(balancer.pick(now).unwrap().id());
+    }
+    assert_eq!(picks, "abaaba");
+}
+
+#[test]
+fn two_choices_follow_weights() {
+    let now = t0();
+    let balancer = Balancer::new(TwoChoices::new(InFlight, 5), Config::default());
+    balancer.set_endpoints(
+        (0..10_usize)
+            .map(|n| Endpoint::new(n.to_string(), n).with_weight(if n == 0 { 11 } else { 1 })),
+        now,
+    );
+    // Held, so that load is compared too: 11 of 20 parts for the heavy one.
+    let leases: Vec<_> = (0..2_000).map(|_| balancer.pick(now).unwrap()).collect();
+    let heavy = leases.iter().filter(|lease| *lease.target() == 0).count();
+    assert!((1_000..=1_200).contains(&heavy), "{heavy}");
+}
+
+#[test]
+fn a_newcomer_warms_up_by_chance_too() {
+    let now = t0();
+    let config = Config::default().with_slow_start(SlowStart::over(100 * SECOND));
+    let balancer = Balancer::new(Random::new(9), config);
+    let list = |count: usize| (0..count).map(|n| Endpoint::new(n.to_string(), n));
+    balancer.set_endpoints(list(3), now);
+    let joined = now + 1_000 * SECOND;
+    balancer.set_endpoints(list(4), joined);
+    let share = |age: Duration| {
+        let picks = (0..8_000).map(|_| *balancer.pick(joined + age).unwrap().target());
+        picks.filter(|target| *target == 3).count()
+    };
+    // A tenth of a share beside three whole ones: 8000 / 31; then a half: 8000 / 7; then one of four.
+    assert!((200..=320).contains(&share(SECOND)));
+    assert!((1_050..=1_240).contains(&share(50 * SECOND)));
+    assert!((1_900..=2_100).contains(&share(100 * SECOND)));
+}
+
+#[test]
+fn times_that_run_backwards_break_nothing() {
+    let now = t0() + Duration::from_secs(3_600);
+    let config = Config::default()
+        .with_probes(ProbeConfig::default())
+        .with_decay(Duration::ZERO);
+    let balancer = three(LeastLoad::new(PeakEwma), config, now);
+    let before = now - Duration::from_secs(3_000);
+    for _ in 0..20 {
+        let lease = balancer.pick(now).unwrap();
+        lease.report(Outcome::Failure, before);
+        balancer.handle_timeout(before);
+        let _due = balancer.probes_due(before);
+    }
+    let stats = balancer.stats(before);
+    assert_eq!((stats.picked, stats.failed, stats.in_flight), (20, 20, 0));
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use stackbeam_lb::{
-    Balancer, Config, Endpoint, Estimate, FailurePercentage, InFlight, Outcome, SlowStart,
-    SmoothWeighted, SuccessRate, Tally, TwoChoices, outliers, success_rate_threshold,
+    Balancer, Config, EjectionConfig, Endpoint, Estimate, FailurePercentage, InFlight, Outcome,
+    Random, SlowStart, SmoothWeighted, SomeChoices, Strategy, SuccessRate, Tally, TwoChoices,
+    outliers, success_rate_threshold,
 };
 
 #[expect(
@@ -103,18 +104,19 @@ fn slow_start_follows_the_documented_formula() {
 fn two_choices_keep_the_fullest_bin_as_low_as_measured() {
     let mut checked = 0;
     for case in cases(include_str!("vectors/p2c_max_load.json")) {
-        if case["choices"].as_u64() != Some(2) {
-            continue;
-        }
+        let choices = usize::try_from(case["choices"].as_u64().unwrap()).unwrap();
         let bins = usize::try_from(case["bins"].as_u64().unwrap()).unwrap();
         let balls = case["balls"].as_u64().unwrap();
         let trials = 50_u32;
         let mut sum = 0.0;
         for trial in 0..trials {
-            let balancer = Balancer::new(
-                TwoChoices::new(InFlight, u64::from(trial) * 7919),
-                Config::default(),
-            );
+            let seed = u64::from(trial) * 7919;
+            let strategy: Box<dyn Strategy> = match choices {
+                1 => Box::new(Random::new(seed)),
+                2 => Box::new(TwoChoices::new(InFlight, seed)),
+                more => Box::new(SomeChoices::new(InFlight, more, seed)),
+            };
+            let balancer = Balancer::new(strategy, Config::default());
             balancer.set_endpoints(
                 (0..bins).map(|bin| Endpoint::new(bin.to_string(), ())),
                 t0(),
@@ -137,7 +139,74 @@ fn two_choices_keep_the_fullest_bin_as_low_as_measured() {
         );
         checked += 1;
     }
-    assert!(checked >= 2);
+    assert_eq!(checked, 7);
+}
+
+#[test]
+fn weighted_picks_come_as_often_in_a_cycle_as_haproxys() {
+    let mut checked = 0;
+    for case in cases(include_str!("vectors/haproxy_wrr.json")) {
+        let id = case["id"].as_str().unwrap();
+        let weights = indices(&case["weights"]);
+        let cycle: usize = weights.iter().sum();
+        let recorded = case["picks"].as_str().unwrap();
+        let balancer = Balancer::new(SmoothWeighted::new(), Config::default());
+        balancer.set_endpoints(
+            weights.iter().enumerate().map(|(index, weight)| {
+                Endpoint::new(index.to_string(), index).with_weight(u32::try_from(*weight).unwrap())
+            }),
+            t0(),
+        );
+        let picks: Vec<usize> = (0..recorded.len())
+            .map(|_| *balancer.pick(t0()).unwrap().target())
+            .collect();
+        let expected = indices(&case["counts_per_cycle"]);
+        for picked in picks.chunks_exact(cycle) {
+            let counts: Vec<usize> = (0..weights.len())
+                .map(|peer| picked.iter().filter(|pick| **pick == peer).count())
+                .collect();
+            assert_eq!(counts, expected, "{id}");
+        }
+        checked += 1;
+    }
+    assert_eq!(checked, 15);
+}
+
+/// One endpoint that fails whenever the timeline says so: does it rest, and until when?
+fn follow_the_timeline(case: &Value) {
+    let id = &case["id"];
+    let seconds = |value: &Value| Duration::from_secs(value.as_u64().unwrap());
+    let timeline = case["timeline"].as_array().unwrap();
+    let interval = seconds(&timeline[1]["t"]) - seconds(&timeline[0]["t"]);
+    let ejection = EjectionConfig::default()
+        .with_failures(1)
+        .with_percent_max(100)
+        .with_interval(interval)
+        .with_rest(
+            seconds(&case["base_ejection_s"]),
+            seconds(&case["max_ejection_s"]),
+        );
+    let balancer = Balancer::new(
+        SmoothWeighted::new(),
+        Config::default().with_ejection(ejection),
+    );
+    let start = t0();
+    balancer.set_endpoints([Endpoint::new("a", ())], start);
+    for tick in timeline {
+        let now = start + seconds(&tick["t"]);
+        balancer.handle_timeout(now);
+        if tick["bad"] == true
+            && let Ok(lease) = balancer.pick(now)
+        {
+            lease.report(Outcome::Failure, now);
+        }
+        let until = tick["until"]
+            .as_u64()
+            .map(|at| start + Duration::from_secs(at));
+        assert_eq!(balancer.next_deadline(), until, "{id} at {}", tick["t"]);
+        let resting = balancer.stats(now).endpoints[0].ejected;
+        assert_eq!(resting, tick["state"] != "in", "{id} at {}", tick["t"]);
+    }
 }
 
 fn indices(value: &Value) -> Vec<usize> {
@@ -149,7 +218,7 @@ fn indices(value: &Value) -> Vec<usize> {
 
 #[test]
 fn outliers_are_those_that_envoy_and_grpc_find() {
-    let (mut thresholds, mut intervals) = (0, 0);
+    let (mut thresholds, mut intervals, mut timelines) = (0, 0, 0);
     for case in cases(include_str!("vectors/outlier.json")) {
         let id = &case["id"];
         match case["kind"].as_str().unwrap() {
@@ -220,11 +289,12 @@ fn outliers_are_those_that_envoy_and_grpc_find() {
                     assert_eq!(found.len() as u64, expected, "{id}");
                 }
             }
+            "ejection_time" => {
+                timelines += 1;
+                follow_the_timeline(&case);
+            }
             other => panic!("{id}: an unknown kind {other}"),
         }
     }
-    assert!(
-        thresholds >= 10 && intervals >= 12,
-        "{thresholds}, {intervals}"
-    );
+    assert_eq!((thresholds, intervals, timelines), (10, 14, 4));
 }
