@@ -12,13 +12,14 @@ use std::{
 use crate::step;
 
 /// A program that tests start, and the Debian package that has it.
-const SERVICES: [(&str, &str); 6] = [
+const SERVICES: [(&str, &str); 7] = [
     ("postgres", "postgresql"),
     ("psql", "postgresql-client"),
     ("redis-server", "redis-server"),
     ("memcached", "memcached"),
     ("nats-server", "nats-server"),
     ("nginx", "nginx"),
+    ("chromium", "chromium"),
 ];
 
 /// Where Debian asks whether a package's installation may start its service.

@@ -34,6 +34,26 @@ const STREAMS_MAX: usize = 32;
 /// The longest injected replica lag.
 const LAG_MS_MAX: u64 = 10_000;
 
+/// A file of the page: where it is, what it is, and its text.
+macro_rules! page_file {
+    ($path:literal, $kind:literal, $file:literal) => {
+        ($path, $kind, include_str!(concat!("../../web/", $file)))
+    };
+}
+
+/// The whole page. It needs nothing from anywhere else.
+const PAGE: [(&str, &str, &str); 9] = [
+    page_file!("/", "text/html", "index.html"),
+    page_file!("/style.css", "text/css", "style.css"),
+    page_file!("/icon.svg", "image/svg+xml", "icon.svg"),
+    page_file!("/app.js", "text/javascript", "app.js"),
+    page_file!("/log.js", "text/javascript", "log.js"),
+    page_file!("/map.js", "text/javascript", "map.js"),
+    page_file!("/page.js", "text/javascript", "page.js"),
+    page_file!("/tour.js", "text/javascript", "tour.js"),
+    page_file!("/users.js", "text/javascript", "users.js"),
+];
+
 #[derive(Clone)]
 struct Control {
     supervisor: Supervisor,
@@ -80,23 +100,11 @@ fn router(control: Control) -> Router {
         .route("/api/lag/{ms}", post(lag))
         .route("/api/down", post(down))
         .route_layer(middleware::from_fn_with_state(control.clone(), known));
-    let page = Router::new()
-        .route(
-            "/",
-            asset("text/html", include_str!("../../web/index.html")),
-        )
-        .route(
-            "/app.js",
-            asset("text/javascript", include_str!("../../web/app.js")),
-        )
-        .route(
-            "/style.css",
-            asset("text/css", include_str!("../../web/style.css")),
-        )
-        .route(
-            "/icon.svg",
-            asset("image/svg+xml", include_str!("../../web/icon.svg")),
-        );
+    let page = PAGE
+        .into_iter()
+        .fold(Router::new(), |page, (path, kind, text)| {
+            page.route(path, asset(kind, text))
+        });
     api.merge(page)
         .fallback(|| async {
             (
