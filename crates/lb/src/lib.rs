@@ -71,6 +71,7 @@
 //!
 //! * `consistent-hash`: `Sticky`, which sends a key where it was sent before.
 //! * `tokio`: `probing`, which runs active checks on a tokio runtime.
+//! * `tower`: `tower`, a layer and a service over a balancer.
 //! * `tracing`: events when an endpoint is ejected, taken out or let in again.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -92,6 +93,8 @@ mod snapshot;
 mod stats;
 mod strategy;
 mod sync;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod watch;
 
 pub use ask::Ask;
@@ -113,6 +116,7 @@ pub use strategy::{
 };
 pub use watch::ProbeDue;
 
+// The README reads the clock, as its readers' programs do.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
