@@ -55,7 +55,7 @@ pub(crate) struct Inner<T, S> {
     pub(crate) config: Config,
     pub(crate) snapshot: ArcSwap<Snapshot<T>>,
     /// Serialises changes of the snapshot, and holds when rates are judged next. A pick takes it only
-    /// when a rest or an interval is over, and then does not wait for it.
+    /// when a rest or an interval is over, and waits for it only when nobody is ready.
     pub(crate) change: Mutex<Option<Instant>>,
     pub(crate) rng: Rng,
     pub(crate) picked: AtomicU64,
@@ -206,8 +206,15 @@ impl<T, S: Strategy> Balancer<T, S> {
         let inner = &self.inner;
         let mut snapshot = inner.snapshot.load();
         if snapshot.wake_at.is_some_and(|at| at <= now) {
-            drop(snapshot);
-            inner.wake_without_waiting(now);
+            // With somebody else ready, whoever is at it already need not be waited for.
+            let lock = if snapshot.ready.is_empty() {
+                Some(inner.change.lock())
+            } else {
+                inner.change.try_lock()
+            };
+            if let Some(mut judge_at) = lock {
+                inner.wake(&mut judge_at, now);
+            }
             snapshot = inner.snapshot.load();
         }
         let slow_start = &inner.config.slow_start;

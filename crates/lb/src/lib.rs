@@ -65,7 +65,8 @@
 //! [`LeastLoad`] and [`SmoothWeighted`] look at each ready endpoint. [`SmoothWeighted`] takes a lock for
 //! each pick, because each pick depends on the one before. A report takes two uncontended locks of its
 //! own endpoint, for the latency estimate and for health. A change of membership or health rebuilds the
-//! snapshot, O(n), under a lock that a pick takes only when a rest has just ended, and never waits for.
+//! snapshot, O(n), under a lock that a pick takes only when a rest has just ended, and waits for only when nobody else
+//! is ready.
 //!
 //! # Features
 //!

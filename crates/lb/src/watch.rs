@@ -115,14 +115,8 @@ impl<T, S> Inner<T, S> {
         }
     }
 
-    /// [`Inner::wake`] unless somebody else is at it.
-    pub(crate) fn wake_without_waiting(&self, now: Instant) {
-        if let Some(mut judge_at) = self.change.try_lock() {
-            self.wake(&mut judge_at, now);
-        }
-    }
-
-    fn wake(&self, judge_at: &mut Option<Instant>, now: Instant) {
+    /// What [`Balancer::handle_timeout`] does.
+    pub(crate) fn wake(&self, judge_at: &mut Option<Instant>, now: Instant) {
         let snapshot = self.snapshot.load_full();
         if snapshot.wake_at.is_none_or(|at| at > now) {
             return;
