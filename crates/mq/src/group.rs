@@ -129,24 +129,16 @@ impl Future for Take {
                 if let Some(what) = &state.fault {
                     return Err(TakeError::Disk(what.clone()));
                 }
-                let mut token = state.next_token;
+                let (ticket, picked) = state.take(id, max, now);
                 let Some(g) = state.groups.get_mut(&id) else {
                     return Err(TakeError::NoGroup);
                 };
-                let picked = g.take(max, now, &mut token);
                 if picked.is_empty() {
                     if !g.wakers.iter().any(|w| w.will_wake(cx.waker())) {
                         g.wakers.push(cx.waker().clone());
                     }
                     return Ok(None);
                 }
-                state.next_token = token;
-                let seqs = picked.iter().map(|p| (p.seq, p.attempt)).collect();
-                let ticket = state.stage_one(
-                    Record::Attempt { group: id, seqs },
-                    Durability::Buffered,
-                    now,
-                );
                 let with_pos: Vec<_> = picked
                     .into_iter()
                     .filter_map(|p| {

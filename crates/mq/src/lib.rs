@@ -67,6 +67,7 @@ mod state;
 mod stats;
 mod storage;
 mod traits;
+mod weak;
 
 #[cfg(feature = "server")]
 pub mod net;

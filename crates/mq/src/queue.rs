@@ -99,7 +99,7 @@ impl Options {
     /// # Errors
     /// See [`OpenError`].
     pub fn open_on(self, storage: impl Storage) -> Result<Queue, OpenError> {
-        let (core, committer, lock, recovery) = self.assemble(Arc::new(storage))?;
+        let (core, committer, lock, recovery) = self.assemble(Arc::new(storage), Clock::wall())?;
         let core = Arc::new(core);
         let for_thread = Arc::clone(&core);
         let thread = std::thread::Builder::new()
@@ -126,6 +126,7 @@ impl Options {
     pub(crate) fn assemble(
         &self,
         storage: Arc<dyn Storage>,
+        wall: u64,
     ) -> Result<(Core, Committer, Box<dyn Send + Sync>, Recovery), OpenError> {
         if !(64 << 10..=1 << 30).contains(&self.segment_bytes) {
             return Err(OpenError::Option("segment_bytes must be 64 KiB to 1 GiB"));
@@ -143,7 +144,7 @@ impl Options {
                 source: e,
             },
         })?;
-        let opened = recover::open(&storage, segment, limits, self.salvage, Clock::wall())?;
+        let opened = recover::open(&storage, segment, limits, self.salvage, wall)?;
         let core = Core {
             state: Mutex::new(opened.state),
             kick: Condvar::new(),
@@ -154,7 +155,14 @@ impl Options {
             sync_interval: self.sync_interval,
             snapshot_bytes: segment,
         };
-        let committer = Committer::new(storage, opened.writer, opened.resumes, pace);
+        let mut committer = Committer::new(storage, opened.writer, opened.resumes, pace);
+        if !opened.report.damage.is_empty() {
+            // Replay must not meet the damage again.
+            committer.snapshot(&core).map_err(|source| OpenError::Io {
+                what: "write a snapshot after the salvage".into(),
+                source,
+            })?;
+        }
         Ok((core, committer, lock, opened.report))
     }
 }

@@ -450,36 +450,26 @@ impl GroupState {
         timer.into_iter().chain(idle).min()
     }
 
-    /// Every index agrees with every other.
+    /// Whether every index agrees with every other; else the first that does not.
     #[cfg(feature = "torture")]
-    pub(crate) fn validate(&self) {
-        let settling = self
-            .entries
-            .values()
-            .filter(|e| matches!(e.stage, Stage::Settling | Stage::Leased { .. }))
-            .count();
-        let delayed = self
-            .entries
-            .values()
-            .filter(|e| matches!(e.stage, Stage::Delayed { .. }))
-            .count();
-        let parked = self
-            .entries
-            .values()
-            .filter(|e| matches!(e.stage, Stage::Parked))
-            .count();
-        assert_eq!(self.leased, settling as u64, "leased");
-        assert_eq!(self.delayed, delayed as u64, "delayed");
-        assert_eq!(self.parked.len(), parked, "parked");
-        assert_eq!(
-            self.outstanding(),
-            self.ready_len() + self.leased + self.delayed,
-            "identity"
-        );
-        assert_eq!(
-            self.all_outstanding().len() as u64,
-            self.outstanding(),
-            "outstanding"
-        );
+    pub(crate) fn validate(&self) -> Result<(), &'static str> {
+        let count = |f: fn(&Stage) -> bool| self.entries.values().filter(|e| f(&e.stage)).count();
+        let leased = count(|s| matches!(s, Stage::Settling | Stage::Leased { .. }));
+        let delayed = count(|s| matches!(s, Stage::Delayed { .. }));
+        let parked = count(|s| matches!(s, Stage::Parked));
+        let sum = self.ready_len() + self.leased + self.delayed;
+        [
+            (self.leased == leased as u64, "leased"),
+            (self.delayed == delayed as u64, "delayed"),
+            (self.parked.len() == parked, "parked"),
+            (self.outstanding() == sum, "identity"),
+            (
+                self.all_outstanding().len() as u64 == self.outstanding(),
+                "outstanding",
+            ),
+        ]
+        .iter()
+        .find(|(fits, _)| !fits)
+        .map_or(Ok(()), |(_, what)| Err(*what))
     }
 }

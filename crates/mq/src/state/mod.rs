@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::log::format::{Pos, Record, Stored, micros, put_record};
 use crate::message::{Message, MessageId, NotBefore, Receipt};
 use crate::options::{Durability, GroupOptions, Start, TopicOptions, WhenFull};
-use group::GroupState;
+use group::{GroupState, Picked};
 
 /// Bounds that belong to the whole queue.
 #[derive(Debug, Clone, Copy)]
@@ -595,6 +595,18 @@ impl State {
         }
     }
 
+    /// Makes a place for the messages of a topic whose own record is lost.
+    pub(crate) fn ensure_topic(&mut self, id: u32) {
+        if !self.topics.contains_key(&id) {
+            let record = Record::Topic {
+                id,
+                name: format!("recovered-{id}"),
+                options: TopicOptions::default(),
+            };
+            self.apply(&record, 0, Pos::default(), 0, 0);
+        }
+    }
+
     fn apply_message(&mut self, m: &Stored, seq: u64, pos: Pos, time: u64, now: u64) {
         self.next_seq = self.next_seq.max(seq + 1);
         self.committed_seq = self.committed_seq.max(seq + 1);
@@ -781,6 +793,28 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Leases up to `max` messages of a group and stages the record of it; returns the ticket to wait for.
+    pub(crate) fn take(&mut self, group: u32, max: usize, now: u64) -> (u64, Vec<Picked>) {
+        let mut token = self.next_token;
+        let Some(g) = self.groups.get_mut(&group) else {
+            return (0, Vec::new());
+        };
+        let picked = g.take(max, now, &mut token);
+        self.next_token = token;
+        if picked.is_empty() {
+            return (0, picked);
+        }
+        let seqs = picked.iter().map(|p| (p.seq, p.attempt)).collect();
+        let record = Record::Attempt { group, seqs };
+        (self.stage_one(record, Durability::Buffered, now), picked)
+    }
+
+    /// Where a message is.
+    #[cfg(feature = "torture")]
+    pub(crate) fn locate(&self, topic: u32, seq: u64) -> Option<Pos> {
+        Some(self.topics.get(&topic)?.items.get(&seq)?.pos)
     }
 
     pub(crate) fn item(&self, group: u32, seq: u64) -> Option<&Item> {

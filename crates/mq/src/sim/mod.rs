@@ -4,6 +4,8 @@
 //! power cut: each unsynced 512-byte sector is independently old, new or zeroed, and unsynced directory
 //! operations may be missing. Use it to test your own use of the queue, as the crate's torture does.
 
+mod platter;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -11,8 +13,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::storage::{Storage, StorageFile};
-
-const SECTOR: usize = 512;
+use platter::Platter;
 
 /// What a power cut does to unsynced writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,28 +54,64 @@ pub enum Directory {
     Strict,
 }
 
-#[derive(Debug, Default, Clone)]
-struct Inode {
-    durable: Vec<u8>,
-    current: Vec<u8>,
-    /// Unsynced writes in order.
-    pending: Vec<(usize, Vec<u8>)>,
+/// What a disk does wrong on purpose: negative controls. A torture that stays green with one of them tests
+/// nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Lie {
+    /// None: the disk is honest.
+    #[default]
+    Nothing,
+    /// Syncs of files return without doing anything.
+    FileSyncs,
+    /// Syncs of the directory return without doing anything.
+    DirectorySyncs,
+    /// Every fifth write of more than a sector stores half of it and says that it stored all.
+    ShortWrites,
+    /// A sync that fails drops the bytes, and the next one, which has nothing left to do, succeeds for it:
+    /// what a caller sees that tries a failed sync again.
+    RetriedSyncs,
+}
+
+/// The disk just before one call, for the torture to crash.
+#[cfg_attr(
+    not(feature = "torture"),
+    expect(dead_code, reason = "read by the torture")
+)]
+#[derive(Debug, Clone)]
+pub(crate) struct CrashPoint {
+    /// Number of the call that was not finished.
+    pub(crate) call: u64,
+    /// What [`SimDisk::mark`] had said last.
+    pub(crate) mark: usize,
+    platter: Platter,
+}
+
+impl CrashPoint {
+    /// The disk after a power cut here.
+    #[cfg(feature = "torture")]
+    pub(crate) fn crash(&self, how: Crash, seed: u64) -> SimDisk {
+        SimDisk::of(self.platter.crash(how, seed))
+    }
+
+    /// Whether a cut can leave more than one disk.
+    #[cfg(feature = "torture")]
+    pub(crate) fn is_open(&self) -> bool {
+        self.platter.is_open()
+    }
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    inodes: Vec<Inode>,
-    current: BTreeMap<String, usize>,
-    durable: BTreeMap<String, usize>,
-    /// States of the directory since the last directory sync, oldest first.
-    history: Vec<BTreeMap<String, usize>>,
+    platter: Platter,
     calls: u64,
     stop_after: Option<u64>,
     fault: Option<(u64, Fault, bool)>,
-    directory: Directory,
-    ignore_sync: bool,
-    ignore_dir_sync: bool,
+    lie: Lie,
+    long_writes: u64,
     locked: bool,
+    mark: usize,
+    points: Option<Vec<CrashPoint>>,
 }
 
 /// The simulated disk. Clones share it.
@@ -87,9 +124,17 @@ impl SimDisk {
     /// An empty disk.
     #[must_use]
     pub fn new(directory: Directory) -> Self {
-        let disk = Self::default();
-        disk.inner.lock().directory = directory;
-        disk
+        Self::of(Platter::new(directory))
+    }
+
+    fn of(platter: Platter) -> Self {
+        let inner = Inner {
+            platter,
+            ..Inner::default()
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+        }
     }
 
     /// Calls made so far. Each is a crash point.
@@ -113,94 +158,59 @@ impl SimDisk {
         self.inner.lock().fault = None;
     }
 
-    /// A disk that lies: syncs of files (or of the directory) return without doing anything. This is a
-    /// negative control: a torture that stays green with it tests nothing.
-    pub fn lie(&self, file_syncs: bool, dir_syncs: bool) {
-        let mut inner = self.inner.lock();
-        inner.ignore_sync = file_syncs;
-        inner.ignore_dir_sync = dir_syncs;
+    /// What the disk does wrong from now on.
+    pub fn lie(&self, lie: Lie) {
+        self.inner.lock().lie = lie;
     }
 
     /// Flips one bit of a file, durably.
     pub fn flip(&self, name: &str, byte: usize, bit: u8) {
-        let mut inner = self.inner.lock();
-        if let Some(&i) = inner.current.get(name) {
-            let inode = &mut inner.inodes[i];
-            if byte < inode.current.len() {
-                inode.current[byte] ^= 1 << (bit & 7);
-                inode.durable.clone_from(&inode.current);
+        self.damage(name, |bytes| {
+            if let Some(b) = bytes.get_mut(byte) {
+                *b ^= 1 << (bit & 7);
             }
-        }
+        });
     }
 
     /// Cuts a file to this length, durably.
     pub fn truncate(&self, name: &str, len: usize) {
-        let mut inner = self.inner.lock();
-        if let Some(&i) = inner.current.get(name) {
-            let inode = &mut inner.inodes[i];
-            inode.current.truncate(len);
-            inode.durable.clone_from(&inode.current);
-        }
+        self.damage(name, |bytes| bytes.truncate(len));
+    }
+
+    /// Changes a file's bytes behind everybody's back, durably: bit rot, misdirected writes. Nothing happens
+    /// when there is no such file.
+    pub fn damage(&self, name: &str, how: impl FnOnce(&mut Vec<u8>)) {
+        self.inner.lock().platter.damage(name, how);
+    }
+
+    /// Names and lengths of all files.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<String, usize> {
+        self.inner.lock().platter.files()
     }
 
     /// The disk as it could be found after a power cut now. Equal seeds give equal disks.
     #[must_use]
     pub fn crash(&self, how: Crash, seed: u64) -> Self {
-        let inner = self.inner.lock();
-        let mut rng = seed ^ 0x9E37_79B9_7F4A_7C15;
-        let mut names = inner.durable.clone();
-        let keep = match how {
-            Crash::LoseAll => 0,
-            Crash::KeepAll => inner.history.len(),
-            Crash::Random | Crash::Zeroed => {
-                usize::try_from(splitmix(&mut rng)).unwrap_or(0) % (inner.history.len() + 1)
-            }
-        };
-        if keep > 0 {
-            names.clone_from(&inner.history[keep - 1]);
-        }
-        let mut next = Inner {
-            directory: inner.directory,
-            ..Inner::default()
-        };
-        for (name, i) in names {
-            let inode = &inner.inodes[i];
-            let mut data = inode.durable.clone();
-            for (offset, bytes) in &inode.pending {
-                let mut at = *offset;
-                let end = offset + bytes.len();
-                while at < end {
-                    let stop = ((at / SECTOR + 1) * SECTOR).min(end);
-                    let keep = match how {
-                        Crash::LoseAll => false,
-                        Crash::KeepAll => true,
-                        Crash::Random | Crash::Zeroed => splitmix(&mut rng) & 1 == 0,
-                    };
-                    let zero = !keep && how == Crash::Zeroed && splitmix(&mut rng) & 3 == 0;
-                    if keep || zero {
-                        if data.len() < stop {
-                            data.resize(stop, 0);
-                        }
-                        if keep {
-                            data[at..stop].copy_from_slice(&bytes[at - offset..stop - offset]);
-                        } else {
-                            data[at..stop].fill(0);
-                        }
-                    }
-                    at = stop;
-                }
-            }
-            next.current.insert(name.clone(), next.inodes.len());
-            next.durable.insert(name, next.inodes.len());
-            next.inodes.push(Inode {
-                current: data.clone(),
-                durable: data,
-                pending: Vec::new(),
-            });
-        }
-        Self {
-            inner: Arc::new(Mutex::new(next)),
-        }
+        Self::of(self.inner.lock().platter.crash(how, seed))
+    }
+
+    /// Keeps a crash point for every later call that changes something.
+    #[cfg(feature = "torture")]
+    pub(crate) fn record(&self) {
+        self.inner.lock().points = Some(Vec::new());
+    }
+
+    /// The crash points kept so far.
+    #[cfg(feature = "torture")]
+    pub(crate) fn take_points(&self) -> Vec<CrashPoint> {
+        self.inner.lock().points.take().unwrap_or_default()
+    }
+
+    /// Goes with every later crash point.
+    #[cfg(feature = "torture")]
+    pub(crate) fn mark(&self, mark: usize) {
+        self.inner.lock().mark = mark;
     }
 }
 
@@ -217,7 +227,7 @@ impl Inner {
     /// Counts a call; an error when it must fail, else whether it must be short.
     fn call(&mut self, creates: bool) -> Result<bool, Fault> {
         self.calls += 1;
-        if self.stop_after.is_some_and(|n| self.calls > n) {
+        if self.stopped() {
             return Err(Fault::Eio);
         }
         match self.fault {
@@ -236,14 +246,18 @@ impl Inner {
         self.stop_after.is_some_and(|n| self.calls > n)
     }
 
-    fn dir_changed(&mut self) {
-        let now = self.current.clone();
-        self.history.push(now);
-    }
-
-    fn commit_dir(&mut self) {
-        self.durable.clone_from(&self.current);
-        self.history.clear();
+    /// Keeps the disk as it is, with what the call in progress may have done in part.
+    fn point(&mut self, in_flight: impl FnOnce(&mut Platter)) {
+        let (call, mark) = (self.calls, self.mark);
+        if let Some(points) = &mut self.points {
+            let mut platter = self.platter.clone();
+            in_flight(&mut platter);
+            points.push(CrashPoint {
+                call,
+                mark,
+                platter,
+            });
+        }
     }
 }
 
@@ -273,20 +287,17 @@ impl Storage for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut inner = self.inner.lock();
         inner.call(false).map_err(error)?;
-        Ok(inner.current.keys().cloned().collect())
+        Ok(inner.platter.files().into_keys().collect())
     }
 
     fn open(&self, name: &str, create: bool) -> io::Result<Arc<dyn StorageFile>> {
         let mut inner = self.inner.lock();
         inner.call(create).map_err(error)?;
-        let inode = match inner.current.get(name) {
-            Some(&i) => i,
+        let inode = match inner.platter.find(name) {
+            Some(i) => i,
             None if create => {
-                inner.inodes.push(Inode::default());
-                let i = inner.inodes.len() - 1;
-                inner.current.insert(name.to_owned(), i);
-                inner.dir_changed();
-                i
+                inner.point(|_| ());
+                inner.platter.create(name)
             }
             None => return Err(io::ErrorKind::NotFound.into()),
         };
@@ -299,29 +310,23 @@ impl Storage for SimDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut inner = self.inner.lock();
         inner.call(true).map_err(error)?;
-        let Some(i) = inner.current.remove(from) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        inner.current.insert(to.to_owned(), i);
-        inner.dir_changed();
-        Ok(())
+        inner.point(|_| ());
+        inner.platter.rename(from, Some(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut inner = self.inner.lock();
         inner.call(false).map_err(error)?;
-        if inner.current.remove(name).is_none() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        inner.dir_changed();
-        Ok(())
+        inner.point(|_| ());
+        inner.platter.rename(name, None)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
         let mut inner = self.inner.lock();
         inner.call(false).map_err(error)?;
-        if !inner.ignore_dir_sync {
-            inner.commit_dir();
+        inner.point(|_| ());
+        if inner.lie != Lie::DirectorySyncs {
+            inner.platter.sync_directory();
         }
         Ok(())
     }
@@ -341,7 +346,7 @@ impl StorageFile for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut inner = self.disk.lock();
         let short = inner.call(false).map_err(error)?;
-        let data = &inner.inodes[self.inode].current;
+        let data = inner.platter.bytes(self.inode);
         let start = usize::try_from(offset)
             .unwrap_or(usize::MAX)
             .min(data.len());
@@ -355,30 +360,29 @@ impl StorageFile for SimFile {
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         let mut inner = self.disk.lock();
+        let at =
+            usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let short = match inner.call(true) {
             Ok(short) => short,
             Err(fault) => {
                 // A write that is cut off by a crash may still have reached the disk in part.
-                if inner.stopped() && inner.stop_after.is_some_and(|n| inner.calls == n + 1) {
-                    let at = usize::try_from(offset).unwrap_or(usize::MAX);
-                    inner.inodes[self.inode].pending.push((at, buf.to_vec()));
+                if inner.stop_after.is_some_and(|n| inner.calls == n + 1) {
+                    inner.platter.in_flight(self.inode, at, buf);
                 }
                 return Err(error(fault));
             }
         };
-        let n = if short && buf.len() > 1 {
-            buf.len() / 2
-        } else {
-            buf.len()
-        };
-        let at =
-            usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let inode = &mut inner.inodes[self.inode];
-        if inode.current.len() < at + n {
-            inode.current.resize(at + n, 0);
+        inner.point(|platter| platter.in_flight(self.inode, at, buf));
+        let half = (buf.len() / 2).max(1);
+        if inner.lie == Lie::ShortWrites && buf.len() > 512 {
+            inner.long_writes += 1;
+            if inner.long_writes.is_multiple_of(5) {
+                inner.platter.write(self.inode, at, &buf[..half]);
+                return Ok(buf.len());
+            }
         }
-        inode.current[at..at + n].copy_from_slice(&buf[..n]);
-        inode.pending.push((at, buf[..n].to_vec()));
+        let n = if short { half } else { buf.len() };
+        inner.platter.write(self.inode, at, &buf[..n]);
         Ok(n)
     }
 
@@ -387,22 +391,16 @@ impl StorageFile for SimFile {
         if let Err(fault) = inner.call(false) {
             if !inner.stopped() && fault == Fault::Eio {
                 // The pages are marked clean: they read back, but never reach the disk.
-                inner.inodes[self.inode].pending.clear();
+                inner.platter.forget(self.inode);
+                if inner.lie == Lie::RetriedSyncs {
+                    return Ok(());
+                }
             }
             return Err(error(fault));
         }
-        if inner.ignore_sync {
-            return Ok(());
-        }
-        let inode = &mut inner.inodes[self.inode];
-        for (at, bytes) in std::mem::take(&mut inode.pending) {
-            if inode.durable.len() < at + bytes.len() {
-                inode.durable.resize(at + bytes.len(), 0);
-            }
-            inode.durable[at..at + bytes.len()].copy_from_slice(&bytes);
-        }
-        if inner.directory == Directory::Ordered {
-            inner.commit_dir();
+        inner.point(|_| ());
+        if inner.lie != Lie::FileSyncs {
+            inner.platter.sync(self.inode);
         }
         Ok(())
     }
@@ -410,6 +408,6 @@ impl StorageFile for SimFile {
     fn len(&self) -> io::Result<u64> {
         let mut inner = self.disk.lock();
         inner.call(false).map_err(error)?;
-        Ok(inner.inodes[self.inode].current.len() as u64)
+        Ok(inner.platter.bytes(self.inode).len() as u64)
     }
 }

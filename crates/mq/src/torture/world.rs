@@ -1,0 +1,265 @@
+//! A queue on a simulated disk, driven step by step in virtual time, and the workload that it is given.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::book::{Event, Found, Leaving};
+use crate::group::{Settle, settle};
+use crate::message::Message;
+use crate::options::{Durability, GroupOptions, TopicOptions};
+use crate::queue::Options;
+use crate::shell::{Committer, Core};
+use crate::sim::{Crash, SimDisk, splitmix};
+
+/// Topics of the workload, and what is promised of them.
+const TOPICS: [(&str, Durability); 2] = [("t", Durability::Synced), ("b", Durability::Buffered)];
+
+/// Body of a lone message whose frame fills a block.
+const WHOLE_BLOCK: usize = 4096 - 64 - 8 - 4;
+
+pub(super) struct World {
+    pub(super) core: Core,
+    committer: Committer,
+    _lock: Box<dyn Send + Sync>,
+    now: u64,
+    pub(super) torn_tail: bool,
+}
+
+pub(super) fn open(disk: &SimDisk, salvage: bool) -> Result<World, crate::OpenError> {
+    let options = Options::default().segment_bytes(64 << 10).salvage(salvage);
+    let (core, committer, lock, recovery) = options.assemble(Arc::new(disk.clone()), 1_000_000)?;
+    let now = core.clock.now();
+    Ok(World {
+        core,
+        committer,
+        _lock: lock,
+        now,
+        torn_tail: recovery.torn_tail,
+    })
+}
+
+/// One thing that was asked and not yet promised.
+struct Open {
+    ticket: u64,
+    written: bool,
+    events: Vec<Event>,
+}
+
+impl World {
+    fn step(&mut self) -> bool {
+        self.committer.step(&self.core, self.now)
+    }
+
+    /// Commits all that is staged.
+    pub(super) fn settle_down(&mut self) {
+        while self.step() {}
+    }
+
+    /// The disk as a kill leaves it now.
+    pub(super) fn killed(self, disk: &SimDisk) -> SimDisk {
+        disk.crash(Crash::KeepAll, 0)
+    }
+
+    /// Everything that the queue holds, read back from the disk.
+    pub(super) fn found(&self) -> Result<Found, String> {
+        let mut found = Found::default();
+        let state = self.core.state.lock();
+        for g in state.groups.values() {
+            g.validate()
+                .map_err(|what| format!("the group's counters differ: {what}"))?;
+        }
+        for (topic, items) in state.topics.values().map(|t| (&t.name, &t.items)) {
+            for (seq, item) in items {
+                let stored = self.core.reader.message(item.pos, *seq);
+                let body = stored
+                    .map_err(|e| format!("message {seq}: {}", e.what))?
+                    .body;
+                if topic.ends_with(".dead") {
+                    found.dead.push(body);
+                } else {
+                    found.messages.insert(*seq, (topic.clone(), body));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Runs the workload for some steps. Every promise goes into `events`, and their number to the disk. After a
+    /// fault the disk is healed when it was met `heal_after` times. Returns whether a last publish is confirmed.
+    pub(super) fn work(
+        &mut self,
+        disk: &SimDisk,
+        seed: u64,
+        steps: usize,
+        heal_after: u32,
+        events: &mut Vec<Event>,
+    ) -> bool {
+        let mut rng = seed;
+        let mut places = Vec::new();
+        for (name, durability) in TOPICS {
+            let mut s = self.core.state.lock();
+            let options = TopicOptions::new().durability(durability);
+            let Some((topic, _)) = s.topic(name, &options, self.now) else {
+                return false;
+            };
+            let options = GroupOptions::new().deliveries_max(0);
+            let Some((group, _)) = s.group(topic, "g", &options, self.now) else {
+                return false;
+            };
+            places.push((name, topic, group, Vec::<(u64, u64)>::new()));
+        }
+        while self.step() {}
+        let mut open: Vec<Open> = Vec::new();
+        let mut met = 0;
+        for n in 0..steps {
+            let mut r = || splitmix(&mut rng);
+            let place = usize::from(r() % 3 == 0);
+            let (name, topic, group, leased) = &mut places[place];
+            match r() % 11 {
+                0..=4 => {
+                    let count = if r() % 4 == 0 { 3 } else { 1 };
+                    let messages: Vec<Message> = (0..count)
+                        .map(|i| {
+                            // Frames of exactly a block leave leftovers where the next generation writes.
+                            let len = if place == 1 && r() % 2 == 0 {
+                                WHOLE_BLOCK
+                            } else {
+                                usize::try_from(r() % 3000).unwrap_or(0)
+                            };
+                            Message::new(format!("{:m<len$}", format!("{seed:x}/{n}/{i}/")))
+                        })
+                        .collect();
+                    let bodies: Vec<Bytes> = messages.iter().map(|m| m.body().clone()).collect();
+                    let staged = self.core.state.lock().publish(*topic, messages, self.now);
+                    if let Ok((ticket, receipts)) = staged {
+                        let mut synced = Vec::new();
+                        for (receipt, body) in receipts.iter().zip(bodies) {
+                            events.push(Event::Staged {
+                                seq: receipt.id.0,
+                                batch: receipts[0].id.0,
+                                topic: name,
+                                body,
+                            });
+                            synced.push(Event::Synced(receipt.id.0));
+                        }
+                        open.push(Open {
+                            ticket,
+                            written: false,
+                            events: synced,
+                        });
+                    }
+                }
+                5 | 6 => leased.extend(self.take(*group)),
+                7..=9 if !leased.is_empty() => {
+                    let i = usize::try_from(r() >> 32).unwrap_or(0) % leased.len();
+                    let (seq, token) = leased.swap_remove(i);
+                    let (how, asked, done) = match r() % 6 {
+                        0 => (
+                            Settle::Retry {
+                                after: std::time::Duration::from_millis(r() % 3),
+                            },
+                            None,
+                            None,
+                        ),
+                        1 => (
+                            Settle::Dead {
+                                reason: "so be it".into(),
+                            },
+                            Some(Leaving::BuryAsked),
+                            Some(Leaving::Buried),
+                        ),
+                        _ => (Settle::Done, Some(Leaving::AckAsked), Some(Leaving::Acked)),
+                    };
+                    events.extend(asked.map(|how| Event::Leaving(seq, how)));
+                    disk.mark(events.len());
+                    if let Ok((ticket, _)) = settle(&self.core, *group, seq, token, how) {
+                        open.push(Open {
+                            ticket,
+                            written: true,
+                            events: done
+                                .map(|how| Event::Leaving(seq, how))
+                                .into_iter()
+                                .collect(),
+                        });
+                    }
+                }
+                _ => while self.step() {},
+            }
+            disk.mark(events.len());
+            if r() % 3 == 0 {
+                self.step();
+            }
+            self.now += 500;
+            self.core.state.lock().tick(self.now);
+            if self.core.state.lock().fault.is_some() {
+                met += 1;
+                if met >= heal_after {
+                    disk.heal();
+                }
+                self.now += 200_000;
+                self.step();
+            }
+            self.promise(&mut open, events);
+            disk.mark(events.len());
+        }
+        disk.heal();
+        self.now += 400_000;
+        for _ in 0..50 {
+            self.step();
+        }
+        self.promise(&mut open, events);
+        let last = self.core.state.lock().publish(
+            places[0].1,
+            vec![Message::new(format!("{seed:x}/last"))],
+            self.now,
+        );
+        let Ok((ticket, receipts)) = last else {
+            return false;
+        };
+        events.push(Event::Staged {
+            seq: receipts[0].id.0,
+            batch: receipts[0].id.0,
+            topic: places[0].0,
+            body: format!("{seed:x}/last").into(),
+        });
+        disk.mark(events.len());
+        self.now += 200_000;
+        while self.step() {}
+        if self.core.state.lock().synced < ticket {
+            return false;
+        }
+        events.push(Event::Synced(receipts[0].id.0));
+        disk.mark(events.len());
+        true
+    }
+
+    fn take(&mut self, group: u32) -> Vec<(u64, u64)> {
+        let mut s = self.core.state.lock();
+        let (_, picked) = s.take(group, 4, self.now);
+        picked.iter().map(|p| (p.seq, p.token)).collect()
+    }
+
+    /// Writes down what has been confirmed.
+    fn promise(&self, open: &mut Vec<Open>, events: &mut Vec<Event>) {
+        let (written, synced) = {
+            let s = self.core.state.lock();
+            (s.written, s.synced)
+        };
+        open.retain_mut(|o| {
+            if !o.written && o.ticket <= written {
+                o.written = true;
+                let seqs = o.events.iter().filter_map(|e| match e {
+                    Event::Synced(seq) => Some(Event::Written(*seq)),
+                    _ => None,
+                });
+                events.extend(seqs);
+            }
+            if o.ticket > synced {
+                return true;
+            }
+            events.append(&mut o.events);
+            false
+        });
+    }
+}
