@@ -1,5 +1,7 @@
 //! What is asked of each crate by itself: its features, its package, its torture test.
 
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::step::{self, cargo, root};
@@ -112,18 +114,25 @@ pub(crate) fn torture(name: &str) -> Result<(), String> {
         return Err(format!("{folder} has no tests/torture.rs: nothing to run"));
     }
     let package = format!("stackbeam-{folder}");
-    let status = cargo(&["test", "--release", "--package", &package, "--all-features"])
-        .args([
-            "--test",
-            "torture",
-            "--",
-            "--include-ignored",
-            "--nocapture",
-        ])
+    let with = ["--release", "--package", &package, "--all-features"];
+    let mut test = cargo(&["test"]);
+    test.args(with).args(["--test", "torture", "--"]);
+    run(test.args(["--include-ignored", "--nocapture"]), folder)?;
+    // What is too long for a test is a program of its own.
+    let long = format!("{folder}-torture");
+    let source = format!("crates/{folder}/src/bin/{long}.rs");
+    if root().join(source).is_file() {
+        run(cargo(&["run"]).args(with).args(["--bin", &long]), folder)?;
+    }
+    Ok(())
+}
+
+fn run(command: &mut Command, folder: &str) -> Result<(), String> {
+    let status = command
         .status()
-        .map_err(|error| format!("cargo test: {error}"))?;
+        .map_err(|error| format!("cargo: {error}"))?;
     if status.success() {
         return Ok(());
     }
-    Err(format!("the torture test of {folder} failed ({status})"))
+    Err(format!("the torture of {folder} failed ({status})"))
 }

@@ -31,7 +31,7 @@ cargo xtask <command>
                             with late replicas, and while web servers are killed
   figures [crate] [--json]  measures each crate beside its rivals, one row a figure
   bench-report              measures, and writes docs/benchmarks.md with its plots
-  torture <crate>           runs a crate's tests/torture.rs in release mode
+  torture <crate>           runs a crate's tests/torture.rs in release mode, and its long form
 ";
 
 fn main() -> ExitCode {
