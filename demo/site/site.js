@@ -1,9 +1,10 @@
-// Logging in and uploading, through the same API that everybody uses.
+// Logging in, writing and uploading, through the same API that everybody uses.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
 const entry = $("entry");
 const upload = $("upload");
+const write = $("write");
 const POLL_MS = 500;
 const POLLS_MAX = 240;
 
@@ -18,7 +19,7 @@ function session() {
 function show() {
   const user = session();
   entry.hidden = user !== null;
-  upload.hidden = user === null;
+  $("inside").hidden = user === null;
   $("who").textContent = user?.username ?? "";
 }
 
@@ -33,7 +34,9 @@ async function api(method, path, body, type) {
   const user = session();
   if (user) headers.Authorization = `Token ${user.token}`;
   if (type) headers["Content-Type"] = type;
-  const answer = await fetch(path, { method, headers, body });
+  const answer = await fetch(path, { method, headers, body }).catch(() => {
+    throw new Error("The service does not answer.");
+  });
   const json = answer.status === 204 ? null : await answer.json();
   if (answer.ok) return json;
   if (answer.status === 401 && user) forget();
@@ -68,33 +71,72 @@ $("logout").addEventListener("click", async () => {
   }
 });
 
+// An article as the server's own list shows it.
+function item(article) {
+  const link = document.createElement("a");
+  link.href = `/api/articles/${article.slug}`;
+  link.textContent = article.title;
+  const heading = document.createElement("h3");
+  heading.append(link);
+  const sentence = document.createElement("p");
+  sentence.textContent = article.description;
+  const by = document.createElement("p");
+  by.className = "by";
+  by.textContent = `${article.author.username}, ${article.createdAt}`;
+  const line = document.createElement("li");
+  line.append(heading, sentence, by);
+  return line;
+}
+
+write.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const fields = Object.fromEntries(new FormData(write));
+  try {
+    const { article } = await api("POST", "/api/articles", JSON.stringify({ article: fields }), "application/json");
+    write.reset();
+    say("Published.");
+    $("articles").prepend(item(article));
+  } catch (error) {
+    say(error.message);
+  }
+});
+
+// The small versions that workers have made: the middle one as a picture, all as links.
+function variants(photo, name) {
+  const [, middle] = photo.variants;
+  const image = document.createElement("img");
+  image.src = middle.url;
+  image.width = middle.width;
+  image.height = middle.height;
+  image.alt = name;
+  const links = photo.variants.map(({ url, width, height }) => {
+    const link = document.createElement("a");
+    link.href = url;
+    link.textContent = `${width} × ${height}`;
+    return link;
+  });
+  return [image, ...links.flatMap((link) => [link, " "])];
+}
+
 upload.addEventListener("submit", async (event) => {
   event.preventDefault();
   const fields = new FormData(upload);
   const file = fields.get("photo");
   const path = fields.get("profile") ? "/api/photos?profile=1" : "/api/photos";
-  const item = document.createElement("li");
+  const line = document.createElement("li");
   try {
     let { photo } = await api("POST", path, file, "application/octet-stream");
     upload.reset();
     say("");
-    $("photos").prepend(item);
+    $("photos").prepend(line);
     for (let polls = 0; polls < POLLS_MAX; polls += 1) {
-      item.textContent = `${file.name}: ${photo.status}`;
+      line.textContent = `${file.name}: ${photo.status}`;
       if (photo.status === "ready" || photo.status === "failed") break;
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
       ({ photo } = await api("GET", `/api/photos/${photo.id}`));
     }
-    if (photo.status === "failed") item.textContent += `, ${photo.error}`;
-    if (photo.status === "ready") {
-      const variant = photo.variants[1];
-      const image = document.createElement("img");
-      image.src = variant.url;
-      image.width = variant.width;
-      image.height = variant.height;
-      image.alt = file.name;
-      item.append(image);
-    }
+    if (photo.status === "failed") line.textContent += `, ${photo.error}`;
+    if (photo.status === "ready") line.append(...variants(photo, file.name));
   } catch (error) {
     say(error.message);
   }

@@ -124,7 +124,9 @@ function stepper(role, order) {
   const shown = make("output", "count", "–");
   const what = role === "web" ? "web server" : "worker";
   const box = make("span", "stepper");
-  const step = async (by) => {
+  let sent = Promise.resolve();
+  // Clicks may come faster than answers: each is told at once, and sent after the one before it.
+  const step = (by) => {
     const to = Number(shown.textContent) + by;
     if (!(to >= 1 && to <= SCALE_MAX[role])) {
       say(`${what}s: 1 to ${SCALE_MAX[role]}`);
@@ -132,8 +134,10 @@ function stepper(role, order) {
     }
     set(shown, `${to}`);
     box.dataset.wanted = Date.now();
-    const refusal = await order(`/api/scale/${role}/${to}`);
-    say(refusal ?? `${to} ${what}${to === 1 ? "" : "s"} wanted`);
+    sent = sent.then(async () => {
+      const refusal = await order(`/api/scale/${role}/${to}`);
+      say(refusal ?? `${to} ${what}${to === 1 ? "" : "s"} wanted`);
+    });
   };
   const less = orderButton("−", `one ${what} less`, () => step(-1));
   const more = orderButton("+", `one ${what} more`, () => step(1));

@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -36,6 +37,7 @@ const FLAGS: [&str; 10] = [
 #[derive(Debug)]
 pub(crate) struct Browser {
     child: Child,
+    log: PathBuf,
     wire: RefCell<Wire>,
 }
 
@@ -52,7 +54,8 @@ impl Browser {
     /// Starts Chromium.
     pub(crate) fn start(world: &World) -> Self {
         let profile = world.path("profile");
-        let log = std::fs::File::create(world.path("chromium.log")).unwrap();
+        let log = world.path("chromium.log");
+        let err = std::fs::File::create(&log).unwrap();
         let mut child = Command::new("sh")
             .args([
                 "-c",
@@ -65,7 +68,7 @@ impl Browser {
             .env("HOME", &profile)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(err)
             .spawn()
             .unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -89,9 +92,8 @@ impl Browser {
             asked: 0,
             events: Vec::new(),
         });
-        let browser = Self { child, wire };
-        let about = browser.ask(None, "Browser.getVersion", &json!({}));
-        assert!(about["product"].as_str().unwrap().contains("Chrome"));
+        let browser = Self { child, log, wire };
+        browser.ask(None, "Browser.getVersion", &json!({}));
         browser
     }
 
@@ -126,12 +128,18 @@ impl Browser {
         }
         let mut bytes = message.to_string().into_bytes();
         bytes.push(0);
-        wire.to.as_mut().unwrap().write_all(&bytes).unwrap();
+        // A Chromium that is not there is told by the answer that does not come.
+        let _gone = wire.to.as_mut().unwrap().write_all(&bytes);
         let deadline = now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(now());
             let heard = wire.from.recv_timeout(left);
-            let heard = heard.unwrap_or_else(|error| panic!("Chromium, {method}: {error}"));
+            let heard = heard.unwrap_or_else(|error| {
+                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                panic!(
+                    "{method}: {error}; `cargo xtask services` installs Chromium, which said {log}"
+                )
+            });
             if heard["id"] == id {
                 assert!(heard["error"].is_null(), "{method}: {}", heard["error"]);
                 return heard["result"].clone();
@@ -233,6 +241,42 @@ impl Page<'_> {
                 "button": "left", "clickCount": 1 });
             self.ask("Input.dispatchMouseEvent", &how);
         }
+    }
+
+    /// Types `text` into what `selector` finds, key by key as far as the page can tell.
+    pub(crate) fn write(&self, selector: &str, text: &str) {
+        self.click(selector);
+        self.ask("Input.insertText", &json!({ "text": text }));
+    }
+
+    /// Presses a key: `Tab`, `Enter`, or a character.
+    pub(crate) fn press(&self, key: &str) {
+        let text = match key {
+            "Enter" => "\r",
+            "Tab" => "",
+            character => character,
+        };
+        let code = match key {
+            "Enter" => 13,
+            "Tab" => 9,
+            character => character.as_bytes().first().copied().unwrap_or_default(),
+        };
+        for kind in ["keyDown", "keyUp"] {
+            let mut how = json!({ "type": kind, "key": key, "windowsVirtualKeyCode": code });
+            if kind == "keyDown" && !text.is_empty() {
+                how["text"] = text.into();
+            }
+            self.ask("Input.dispatchKeyEvent", &how);
+        }
+    }
+
+    /// Chooses `file` in the file field that `selector` finds.
+    pub(crate) fn choose(&self, selector: &str, file: &Path) {
+        let document = self.ask("DOM.getDocument", &json!({ "depth": 0 }));
+        let whom = json!({ "nodeId": document["root"]["nodeId"], "selector": selector });
+        let field = self.ask("DOM.querySelector", &whom);
+        let what = json!({ "nodeId": field["nodeId"], "files": [file] });
+        self.ask("DOM.setFileInputFiles", &what);
     }
 
     /// Everything that went wrong since the page was opened: exceptions, errors and warnings on the

@@ -153,26 +153,35 @@ fn html(articles: &[Value]) -> String {
 <main>
 <section aria-labelledby="latest">
 <h2 id="latest">Latest articles</h2>
-<ol class="articles">{list}</ol>
+<ol id="articles">{list}</ol>
 </section>
 <section aria-labelledby="yours">
-<h2 id="yours">Your photo</h2>
-<noscript><p>Logging in and uploading need JavaScript; the API does not.</p></noscript>
+<h2 id="yours">Yours</h2>
+<noscript><p>Logging in, writing and uploading need JavaScript; the API does not.</p></noscript>
+<p id="said" role="status"></p>
 <form id="entry">
 <label>E-mail <input name="email" type="email" required autocomplete="username"></label>
 <label>Password <input name="password" type="password" required minlength="8" autocomplete="current-password"></label>
 <label>Name, if you are new <input name="username" autocomplete="nickname" maxlength="64"></label>
-<button name="login">Log in</button>
-<button name="register">Register</button>
+<p class="buttons"><button name="login">Log in</button><button name="register">Register</button></p>
 </form>
-<form id="upload" hidden>
+<div id="inside" hidden>
 <p>You are <strong id="who"></strong>. <button type="button" id="logout">Log out</button></p>
+<form id="write" aria-labelledby="write-title">
+<h3 id="write-title">Write an article</h3>
+<label>Title <input name="title" required></label>
+<label>In one sentence <input name="description" required></label>
+<label>Text <textarea name="body" rows="4" required></textarea></label>
+<p class="buttons"><button>Publish</button></p>
+</form>
+<form id="upload" aria-labelledby="upload-title">
+<h3 id="upload-title">Upload a photo</h3>
 <label>PNG or JPEG, 8 MiB at most <input name="photo" type="file" accept="image/png,image/jpeg" required></label>
 <label class="check"><input name="profile" type="checkbox"> Make it my picture</label>
-<button>Upload</button>
+<p class="buttons"><button>Upload</button></p>
 </form>
-<p id="said" role="status"></p>
 <ul id="photos"></ul>
+</div>
 </section>
 </main>
 </body>
