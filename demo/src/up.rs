@@ -62,10 +62,10 @@ pub(crate) async fn up(options: &UpOptions) -> Result<(), UpError> {
         print(&format!("{text}\n"));
     } else {
         print(&format!(
-            "stackbeam starts; the live page is\n\n    {}\n\n",
+            "stackbeam starts; the live page, with a tour and buttons, is\n\n    {}\n\n",
             page_url(control, &token)
         ));
-        tokio::spawn(tour(supervisor.clone()));
+        tokio::spawn(tour(supervisor.clone(), options.rps));
     }
     let mut asked = 0;
     loop {
@@ -82,6 +82,15 @@ pub(crate) async fn up(options: &UpOptions) -> Result<(), UpError> {
     }
     page.abort();
     run.remove();
+    if !options.quiet {
+        print(&match &options.state {
+            Some(state) => format!(
+                "stopped; no process is left running, and the data is in {}\n",
+                state.display()
+            ),
+            None => "stopped; no process and no file is left\n".to_owned(),
+        });
+    }
     Ok(())
 }
 
@@ -97,7 +106,7 @@ async fn page_listener(from: u16) -> std::io::Result<TcpListener> {
 }
 
 /// Says what there is and what one can do, when everything answers; then says what happens.
-async fn tour(supervisor: Supervisor) {
+async fn tour(supervisor: Supervisor, rps: u32) {
     let mut snapshots = supervisor.snapshot.clone();
     let Ok(snapshot) = snapshots
         .wait_for(|snapshot| snapshot.ready_ms.is_some() && snapshot.memory.rss_kb > 0)
@@ -111,14 +120,22 @@ async fn tour(supervisor: Supervisor) {
         .edge
         .map(|edge| edge.to_string())
         .unwrap_or_default();
+    // As it was started here, so that a line can be copied to another terminal as it is.
+    let me = std::env::args().next().unwrap_or_default();
+    let load = match rps {
+        0 => "no synthetic users: --rps 0".to_owned(),
+        rps => format!("synthetic users send it {rps} requests a second"),
+    };
     print(&format!(
-        "\nThe service is at http://{edge}/ and real requests are running through it. Now break it:\n\n  \
-         stackbeam kill web-1      one of two web servers: nobody should notice\n  \
-         stackbeam kill store-0a   a database: if it was the primary, a replica takes over\n  \
-         stackbeam lag 300         replicas apply late: people still read what they wrote\n  \
-         stackbeam kill worker-1   a photo worker in mid-job: the job is done all the same\n  \
-         stackbeam down            stop (or Ctrl-C here)\n\n\
-         (`cargo run --release -p demo -- kill web-1` is the same.) What happens from now on:\n\n"
+        "\nThe service is at http://{edge}/ ({load}).\n\
+         Now break it, on the live page or from another terminal in this folder:\n\n  \
+         {me} kill web-1      one of two web servers: nobody should notice\n  \
+         {me} kill store-0a   a database: if it was the primary, a replica takes over\n  \
+         {me} lag 300         replicas apply late: people still read what they wrote\n  \
+         {me} kill worker-1   a photo worker in mid-job: the job is done all the same\n  \
+         {me} scale web 4     more web servers, while it serves\n  \
+         {me} --help          the rest\n\n\
+         Ctrl-C stops everything. What happens from now on (UTC):\n\n"
     ));
     let mut seen = 0;
     loop {

@@ -58,7 +58,7 @@ function doing(node, { at_ms, load, nodes }) {
     case "store": return s.role === "primary" ? `change ${s.applied}, epoch ${s.epoch}` : `change ${s.applied}, ${s.lag_ms} ms late`;
     case "queue": return `${s.depth} waiting, ${s.done} done`;
     case "worker": return `${s.working_on ? "at work" : "idle"}, ${s.done} done`;
-    case "coord": return s.shards.map((one) => `shard ${one.shard}: epoch ${one.epoch}`).join(", ");
+    case "coord": return `epochs of the shards: ${s.shards.map((one) => one.epoch).join(", ")}`;
     default: return "";
   }
 }

@@ -87,7 +87,7 @@ pub(crate) fn assert_usable(page: &Page<'_>, shown: &str) {
         assert_eq!(page.eval(script), none, "{shown}: {wish}");
     }
     assert_eq!(
-        page.eval("document.documentElement.scrollWidth <= window.innerWidth"),
+        page.eval("document.documentElement.scrollWidth <= document.documentElement.clientWidth"),
         true,
         "{shown}: no scrolling sideways"
     );
