@@ -32,6 +32,9 @@
 //!
 //! - A **token** is PASETO `v4.local`: encrypted and authenticated, one text for one token, no choice
 //!   of algorithms. Its footer names the key. Purpose and audience are authenticated without being sent.
+//!   The type of the key decides: [`SecretKey`] signs `v4.public` tokens, which those who have only the
+//!   [`PublicKey`] can verify; `CompactKey` makes short ones for cookies.
+//! - [`paseto`] and [`paserk`] are the formats alone, to speak with other implementations.
 //! - The [`KeyRing`] holds pending, active, retired and revoked keys; it changes without a lock for readers.
 //! - The [`Policy`] bounds a session by idle time and absolute lifetime; there is no unlimited value.
 //! - [`Revocations`] end a session, a subject's sessions, or all, at once.
@@ -42,38 +45,66 @@
 //!
 //! # Costs
 //!
-//! Issuing reads 48 random bytes from the system; verifying takes no lock but a read lock of
+//! Issuing takes 48 random bytes from a pool that one system call fills for sixteen tokens; verifying takes no lock but a read lock of
 //! [`MemoryRevocations`], and allocates the decoded token and its claims. Revocations are bounded by
 //! [`REVOCATIONS_MAX`] entries and forgotten after the absolute lifetime.
 //!
 //! # Features
 //!
-//! `tower`: the layer over `http` requests. `axum`: extractors for axum 0.8.
+//! `std` (default): all but [`paseto`], [`paserk`], [`Claims`] and [`Verifier`], which need `alloc` alone.
+//! `tower`: the layer over `http` requests. `axum`: extractors for axum 0.8. `compact`: short tokens, by
+//! aws-lc-rs. `aws-lc-rs`: signing twice as fast. `password`: PASERK keys under a password. `vectors`: for
+//! tests alone.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
 
 mod claims;
+#[cfg(feature = "compact")]
+mod compact;
+mod format;
+mod hash;
 mod key;
-mod paseto;
+mod keypair;
+pub mod paserk;
+pub mod paseto;
+mod policy;
+#[cfg(feature = "std")]
+mod random;
+#[cfg(feature = "std")]
 mod revocation;
+#[cfg(feature = "std")]
 mod ring;
+#[cfg(feature = "std")]
 mod sessions;
+#[cfg(feature = "std")]
 mod store;
 mod time;
+mod verify;
 #[cfg(feature = "tower")]
 mod web;
 
-pub use claims::{Claims, SessionId};
+pub use claims::{Claims, Level, SessionId};
+#[cfg(feature = "compact")]
+pub use compact::CompactKey;
+pub use format::{DerivedKey, IssuingKey, TokenKey};
 pub use key::{Key, KeyError, KeyId};
+pub use keypair::{PublicKey, SecretKey};
+pub use policy::{LEEWAY_MAX, Policy};
+#[cfg(feature = "std")]
 pub use revocation::{
     Applied, FeedError, MemoryRevocations, NoRevocations, REVOCATIONS_MAX, RevocationQuery,
     Revocations, SENDERS_MAX,
 };
-pub use ring::{KEYS_MAX, KeyRing, KeyState, RingError};
-pub use sessions::{
-    ConfigError, IssueError, LEEWAY_MAX, Policy, Sessions, TOKEN_BYTES_MAX, Verified, VerifyError,
-};
+#[cfg(feature = "std")]
+pub use ring::{BARRED_MAX, KEYS_MAX, KeyRing, KeyState, RingError};
+#[cfg(feature = "std")]
+pub use sessions::{ConfigError, IssueError, Sessions, Verified};
+#[cfg(feature = "std")]
 pub use store::{MemoryStore, RECORDS_MAX, Record, Store, StoreError, StoreKey};
 pub use time::Timestamp;
+pub use verify::{Binding, TOKEN_BYTES_MAX, Verifier, VerifyError};
 #[cfg(feature = "axum")]
 pub use web::{Authenticated, Rejected};
 #[cfg(feature = "tower")]

@@ -12,8 +12,8 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::claims::SessionId;
-use crate::key::{self, Key, KeyError};
-use crate::paseto::keyed;
+use crate::hash::keyed;
+use crate::key::{Key, KeyError};
 use crate::time::Timestamp;
 
 /// What [`Sessions`](crate::Sessions) asks about each token. Called for every request: no blocking.
@@ -165,13 +165,14 @@ impl MemoryRevocations {
     /// the absolute lifetime of a session; see [`Policy::absolute`](crate::Policy::absolute).
     ///
     /// # Errors
-    /// [`KeyError::Random`] when the system has no randomness.
+    /// [`KeyError::Random`] when the system has no randomness, [`KeyError::Placeholder`].
     pub fn new(key: &Key, lifetime: Duration) -> Result<Self, KeyError> {
         let mut origin = [0; 8];
-        key::fill(&mut origin)?;
-        let derived = keyed(key.bytes(), 32, &[b"stackbeam-session revocation feed 1"]);
+        crate::random::system(&mut origin)?;
+        key.not_a_placeholder()?;
         let mut feed_key = Zeroizing::new([0; 32]);
-        feed_key.copy_from_slice(derived.as_bytes());
+        let label = b"stackbeam-session revocation feed 1";
+        keyed(&mut feed_key[..], key.bytes(), &[label]);
         Ok(Self {
             table: RwLock::default(),
             sent: Mutex::new(0),
@@ -472,15 +473,14 @@ impl MemoryRevocations {
     }
 
     fn hash(&self, kind: u8, bytes: &[u8]) -> u64 {
-        read(
-            keyed(&self.key[..], 8, &[&[b'h', kind], bytes]).as_bytes(),
-            0,
-        )
+        let mut hash = [0; 8];
+        keyed(&mut hash, &self.key[..], &[&[b'h', kind], bytes]);
+        u64::from_le_bytes(hash)
     }
 
     fn tag(&self, body: &[u8]) -> [u8; TAG] {
         let mut tag = [0; TAG];
-        tag.copy_from_slice(keyed(&self.key[..], TAG, &[b"t", body]).as_bytes());
+        keyed(&mut tag, &self.key[..], &[b"t", body]);
         tag
     }
 }

@@ -8,83 +8,14 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::claims::{Claims, SessionId};
-use crate::key::{self, KeyError, KeyId};
-use crate::paseto;
+use crate::claims::{Claims, Level, SessionId};
+use crate::format::{IssuingKey, TokenKey};
+use crate::key::{Key, KeyError, KeyId};
+use crate::policy::Policy;
 use crate::revocation::{NoRevocations, RevocationQuery, Revocations};
 use crate::ring::{KeyRing, KeyState};
 use crate::time::Timestamp;
-
-/// Longest token in bytes that is looked at, and longest that is issued: what a browser keeps.
-pub const TOKEN_BYTES_MAX: usize = 4096;
-/// Longest footer in characters.
-const FOOTER_MAX: usize = 683;
-/// Largest leeway between clocks.
-pub const LEEWAY_MAX: Duration = Duration::from_secs(300);
-
-/// How long sessions live. There is no unlimited value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    idle: Duration,
-    absolute: Duration,
-    leeway: Duration,
-}
-
-impl Policy {
-    /// Ends after `idle` without a request, and in any case `absolute` after the login.
-    ///
-    /// Both are held to between one minute and 400 days, and `idle` to at most `absolute`.
-    #[must_use]
-    pub fn new(idle: Duration, absolute: Duration) -> Self {
-        let bounds = (Duration::from_secs(60), Duration::from_secs(400 * 86_400));
-        let absolute = absolute.clamp(bounds.0, bounds.1);
-        Self {
-            idle: idle.clamp(bounds.0, absolute),
-            absolute,
-            leeway: Duration::from_secs(30),
-        }
-    }
-
-    /// 30 days, 30 days idle: NIST SP 800-63B-4 AAL1.
-    #[must_use]
-    pub fn aal1() -> Self {
-        Self::new(
-            Duration::from_secs(30 * 86_400),
-            Duration::from_secs(30 * 86_400),
-        )
-    }
-
-    /// 24 hours, one hour idle: NIST SP 800-63B-4 AAL2.
-    #[must_use]
-    pub fn aal2() -> Self {
-        Self::new(Duration::from_secs(3600), Duration::from_secs(86_400))
-    }
-
-    /// 12 hours, 15 minutes idle: NIST SP 800-63B-4 AAL3.
-    #[must_use]
-    pub fn aal3() -> Self {
-        Self::new(Duration::from_secs(900), Duration::from_secs(12 * 3600))
-    }
-
-    /// How far apart the clocks of two servers may be. Defaults to 30 s; at most [`LEEWAY_MAX`].
-    #[must_use]
-    pub fn leeway(mut self, leeway: Duration) -> Self {
-        self.leeway = leeway.min(LEEWAY_MAX);
-        self
-    }
-
-    /// The longest a session lives.
-    #[must_use]
-    pub fn absolute(&self) -> Duration {
-        self.absolute
-    }
-
-    /// The longest a session lives without a request.
-    #[must_use]
-    pub fn idle(&self) -> Duration {
-        self.idle
-    }
-}
+use crate::verify::{self, Binding, TOKEN_BYTES_MAX, VerifyError};
 
 /// A configuration that would not keep its promises.
 #[derive(Debug, thiserror::Error)]
@@ -135,36 +66,6 @@ pub enum IssueError {
     Key(#[from] KeyError),
 }
 
-/// Why a token was refused. Safe to log: it holds nothing of the token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum VerifyError {
-    /// Longer than [`TOKEN_BYTES_MAX`].
-    #[error("the token is longer than {TOKEN_BYTES_MAX} bytes")]
-    TooLong,
-    /// Not the text of a `v4.local` token with the id of a key.
-    #[error("not a v4.local token with a key id")]
-    Malformed,
-    /// The key is unknown, past its grace, or revoked.
-    #[error("the token's key is not accepted")]
-    KeyNotAccepted,
-    /// Forged, damaged, or made for another purpose, audience or cookie.
-    #[error("the token is not authentic for this purpose")]
-    NotAuthentic,
-    /// Authentic, but its claims are not ours: missing, of a wrong type, or twice.
-    #[error("the claims of the token are not valid")]
-    Claims,
-    /// Issued in the future, beyond the leeway.
-    #[error("the token comes from the future; are the clocks in step?")]
-    FromTheFuture,
-    /// Its time is over.
-    #[error("the session has expired")]
-    Expired,
-    /// Ended before its time.
-    #[error("the session has been ended")]
-    Revoked,
-}
-
 /// A token that holds, and what should be done about it.
 #[non_exhaustive]
 pub struct Verified<T> {
@@ -187,9 +88,8 @@ impl<T> fmt::Debug for Verified<T> {
     }
 }
 
-struct Inner<R> {
-    ring: KeyRing,
-    implicit: Vec<u8>,
+struct Inner<R, K: TokenKey> {
+    ring: KeyRing<K>,
     policy: Policy,
     revocations: R,
 }
@@ -197,39 +97,42 @@ struct Inner<R> {
 /// Issues and verifies the tokens of one purpose. Clones share everything; no lock, no I/O.
 ///
 /// `T` is what the application puts into each token: small, and never a secret of the server,
-/// although the token is encrypted. `R` says which sessions have been ended early.
-pub struct Sessions<T = (), R = NoRevocations> {
-    inner: Arc<Inner<R>>,
+/// although `v4.local` tokens are encrypted. `R` says which sessions have been ended early. `K` decides
+/// the kind of token: [`Key`] for `v4.local`, [`SecretKey`](crate::SecretKey) for `v4.public`,
+/// [`PublicKey`](crate::PublicKey) to verify `v4.public` only.
+pub struct Sessions<T = (), R = NoRevocations, K: TokenKey = Key> {
+    inner: Arc<Inner<R, K>>,
+    binding: Binding,
     data: PhantomData<fn(T) -> T>,
 }
 
-impl<T, R> Clone for Sessions<T, R> {
+impl<T, R, K: TokenKey> Clone for Sessions<T, R, K> {
     fn clone(&self) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
+            binding: self.binding.clone(),
             data: PhantomData,
         }
     }
 }
 
-impl<T, R: Revocations> Sessions<T, R> {
+impl<T, R: Revocations, K: TokenKey> Sessions<T, R, K> {
     /// Tokens of `purpose` (such as `"login"`) for `audience` (such as the host name).
     ///
     /// Both are authenticated with each token without being sent, so a token for one purpose or
-    /// audience is not authentic for another, even under the same key. When the token travels in a
-    /// cookie, use the cookie's name as the purpose.
+    /// audience is not authentic for another, even under the same key. See [`Binding`].
     ///
     /// # Errors
     /// [`ConfigError::GraceTooShort`] when rotating the keys of `ring` would log users out,
     /// [`ConfigError::RevocationsTooShort`] when ended sessions would come back.
     pub fn new(
-        ring: KeyRing,
+        ring: KeyRing<K>,
         purpose: &str,
         audience: &str,
         policy: Policy,
         revocations: R,
     ) -> Result<Self, ConfigError> {
-        let (grace, absolute) = (ring.grace(), policy.absolute);
+        let (grace, absolute) = (ring.grace(), policy.absolute());
         if grace < absolute {
             return Err(ConfigError::GraceTooShort { grace, absolute });
         }
@@ -239,25 +142,29 @@ impl<T, R: Revocations> Sessions<T, R> {
                 absolute,
             });
         }
-        let mut implicit = Vec::new();
-        for piece in ["stackbeam-session 1", purpose, audience] {
-            implicit.extend_from_slice(&(piece.len() as u64).to_le_bytes());
-            implicit.extend_from_slice(piece.as_bytes());
-        }
         Ok(Self {
             inner: Arc::new(Inner {
                 ring,
-                implicit,
                 policy,
                 revocations,
             }),
+            binding: Binding::new(purpose, audience),
             data: PhantomData,
         })
     }
 
+    /// The same keys, policy and revocations for tokens that travel in the cookie of this full name,
+    /// such as `__Host-id`: they are good in no other cookie and in no header.
+    #[must_use]
+    pub fn for_cookie(&self, name: &str) -> Self {
+        let mut sessions = self.clone();
+        sessions.binding = sessions.binding.cookie(name);
+        sessions
+    }
+
     /// The keys, to rotate them.
     #[must_use]
-    pub fn ring(&self) -> &KeyRing {
+    pub fn ring(&self) -> &KeyRing<K> {
         &self.inner.ring
     }
 
@@ -272,118 +179,13 @@ impl<T, R: Revocations> Sessions<T, R> {
     pub fn policy(&self) -> Policy {
         self.inner.policy
     }
-}
 
-impl<T: Serialize, R: Revocations> Sessions<T, R> {
-    /// A new session for a subject that has just proved who it is: a new id each time, so that
-    /// nothing from before the login is carried over.
-    ///
-    /// # Errors
-    /// When no key is active, the data is too long, or the system has no randomness.
-    pub fn issue(&self, subject: &str, data: T, now: Timestamp) -> Result<String, IssueError> {
-        let policy = self.inner.policy;
-        self.seal(&Claims {
-            subject: subject.to_owned(),
-            session: SessionId::generate()?,
-            issued_at: now,
-            expires_at: now.after(policy.idle),
-            authenticated_at: now,
-            ends_at: now.after(policy.absolute),
-            generation: self.inner.revocations.generation(subject, now),
-            data,
-        })
-    }
-
-    /// The same session for another idle period, never past its absolute end.
-    ///
-    /// # Errors
-    /// [`IssueError::Ended`] at the absolute end, else as [`issue`](Self::issue).
-    pub fn renew(&self, mut claims: Claims<T>, now: Timestamp) -> Result<String, IssueError> {
-        if now >= claims.ends_at {
-            return Err(IssueError::Ended);
-        }
-        claims.issued_at = now;
-        claims.expires_at = now.after(self.inner.policy.idle).min(claims.ends_at);
-        self.seal(&claims)
-    }
-
-    fn seal(&self, claims: &Claims<T>) -> Result<String, IssueError> {
-        let entry = self
-            .inner
-            .ring
-            .signer(claims.issued_at)
-            .ok_or(IssueError::NoActiveKey)?;
-        let payload = claims
-            .to_json()
-            .map_err(|error| IssueError::Data(error.to_string()))?;
-        let payload = zeroize::Zeroizing::new(payload);
-        if payload.len() > TOKEN_BYTES_MAX {
-            return Err(IssueError::TooLong(payload.len()));
-        }
-        let mut nonce = [0; 32];
-        key::fill(&mut nonce)?;
-        let token = paseto::seal(
-            &entry.key,
-            &nonce,
-            &payload,
-            &entry.id.0,
-            &self.inner.implicit,
-        );
-        if token.len() > TOKEN_BYTES_MAX {
-            Err(IssueError::TooLong(token.len()))
-        } else {
-            Ok(token)
-        }
-    }
-}
-
-impl<T: DeserializeOwned, R: Revocations> Sessions<T, R> {
-    /// Whether `token` holds at `now`. The tag is checked before anything inside is read.
-    ///
-    /// # Errors
-    /// [`VerifyError`] says why not; tell the client only that it is not logged in.
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Verified<T>, VerifyError> {
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(VerifyError::TooLong);
-        }
-        let parts = paseto::split(token, FOOTER_MAX).map_err(|_| VerifyError::Malformed)?;
-        let id: [u8; 8] = parts
-            .footer
-            .as_slice()
-            .try_into()
-            .map_err(|_| VerifyError::Malformed)?;
-        let id = KeyId(id);
-        let opened = self.inner.ring.verifier(id, now, |key, state| {
-            paseto::open(key, &parts, &self.inner.implicit).map(|payload| (payload, state))
-        });
-        let (payload, state) = opened
-            .map_err(|_| VerifyError::KeyNotAccepted)?
-            .map_err(|_| VerifyError::NotAuthentic)?;
-        let claims = Claims::<T>::from_json(&payload).map_err(|_| VerifyError::Claims)?;
-        self.check(&claims, now)?;
-        let half = self.inner.policy.idle / 2;
-        let renew = state == KeyState::Retired || now.since(claims.issued_at) >= half;
-        Ok(Verified {
-            renew: renew && now < claims.ends_at,
-            claims,
-            key: id,
-        })
-    }
-
-    fn check(&self, claims: &Claims<T>, now: Timestamp) -> Result<(), VerifyError> {
-        let policy = self.inner.policy;
-        if claims.issued_at > now.after(policy.leeway)
-            || claims.authenticated_at > now.after(policy.leeway)
-        {
-            return Err(VerifyError::FromTheFuture);
-        }
-        let early = now.before(policy.leeway);
-        // A policy that was made stricter holds for the tokens of before, too.
-        let ends_at = claims
-            .ends_at
-            .min(claims.authenticated_at.after(policy.absolute));
-        if early >= claims.expires_at.min(ends_at) || claims.expires_at < claims.issued_at {
-            return Err(VerifyError::Expired);
+    /// Everything about a token that can change after it was issued: its times, its key, and whether
+    /// it was ended.
+    fn holds(&self, claims: &Claims<T>, key: KeyId, now: Timestamp) -> Result<(), VerifyError> {
+        self.inner.policy.check(claims, now)?;
+        if self.inner.ring.bars(key, claims.issued_at) {
+            return Err(VerifyError::KeyNotAccepted);
         }
         let query = RevocationQuery {
             session: claims.session,
@@ -399,7 +201,114 @@ impl<T: DeserializeOwned, R: Revocations> Sessions<T, R> {
     }
 }
 
-impl<T, R> fmt::Debug for Sessions<T, R> {
+impl<T: Serialize, R: Revocations, K: IssuingKey> Sessions<T, R, K> {
+    /// A new session for a subject that has just proved who it is, at level [`Level::Aal1`]: a new id
+    /// each time, so that nothing from before the login is carried over.
+    ///
+    /// # Errors
+    /// When no key is active, the data is too long, or the system has no randomness.
+    pub fn issue(&self, subject: &str, data: T, now: Timestamp) -> Result<String, IssueError> {
+        self.issue_at(Level::Aal1, subject, data, now)
+    }
+
+    /// [`issue`](Self::issue) for a subject that proved who it is at this level.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue).
+    pub fn issue_at(
+        &self,
+        level: Level,
+        subject: &str,
+        data: T,
+        now: Timestamp,
+    ) -> Result<String, IssueError> {
+        self.seal(&self.login(level, subject, data, now)?)
+    }
+
+    pub(crate) fn login(
+        &self,
+        level: Level,
+        subject: &str,
+        data: T,
+        now: Timestamp,
+    ) -> Result<Claims<T>, IssueError> {
+        let policy = self.inner.policy;
+        Ok(Claims {
+            subject: subject.to_owned(),
+            session: SessionId::generate()?,
+            issued_at: now,
+            not_before: None,
+            expires_at: now.after(policy.idle()),
+            authenticated_at: now,
+            ends_at: now.after(policy.absolute()),
+            generation: self.inner.revocations.generation(subject, now),
+            level,
+            data,
+        })
+    }
+
+    /// The same session for another idle period, never past its absolute end.
+    ///
+    /// # Errors
+    /// [`IssueError::Ended`] at the absolute end, else as [`issue`](Self::issue).
+    pub fn renew(&self, mut claims: Claims<T>, now: Timestamp) -> Result<String, IssueError> {
+        if now >= claims.ends_at {
+            return Err(IssueError::Ended);
+        }
+        claims.issued_at = now;
+        claims.not_before = None;
+        claims.expires_at = now.after(self.inner.policy.idle()).min(claims.ends_at);
+        self.seal(&claims)
+    }
+
+    pub(crate) fn seal(&self, claims: &Claims<T>) -> Result<String, IssueError> {
+        let payload = claims
+            .write(K::ENCODING)
+            .map_err(|error| IssueError::Data(error.0))?;
+        if payload.len() > TOKEN_BYTES_MAX {
+            return Err(IssueError::TooLong(payload.len()));
+        }
+        let implicit = self.binding.implicit();
+        let token = self
+            .inner
+            .ring
+            .signer(claims.issued_at, |entry| {
+                entry.key.seal(entry.id, &payload, implicit)
+            })
+            .ok_or(IssueError::NoActiveKey)??;
+        if token.len() > TOKEN_BYTES_MAX {
+            Err(IssueError::TooLong(token.len()))
+        } else {
+            Ok(token)
+        }
+    }
+}
+
+impl<T: DeserializeOwned, R: Revocations, K: TokenKey> Sessions<T, R, K> {
+    /// Whether `token` holds at `now`. The tag is checked before anything inside is read.
+    ///
+    /// # Errors
+    /// [`VerifyError`] says why not; tell the client only that it is not logged in.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Verified<T>, VerifyError> {
+        let cut = verify::cut::<K>(token)?;
+        let (claims, state) = self
+            .inner
+            .ring
+            .verifier(cut.id, now, |key, state| {
+                verify::open(key, &cut, &self.binding).map(|claims| (claims, state))
+            })
+            .map_err(|_| VerifyError::KeyNotAccepted)??;
+        self.holds(&claims, cut.id, now)?;
+        let renew = state == KeyState::Retired || self.inner.policy.wants_renewal(&claims, now);
+        Ok(Verified {
+            renew: renew && now < claims.ends_at,
+            claims,
+            key: cut.id,
+        })
+    }
+}
+
+impl<T, R, K: TokenKey> fmt::Debug for Sessions<T, R, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sessions")
             .field("ring", &self.inner.ring)

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::claims::SessionId;
+use crate::hash::keyed;
 use crate::key::Key;
-use crate::paseto::keyed;
 use crate::time::Timestamp;
 
 /// The name of a record: a keyed hash of the session id, so a leaked table logs nobody in.
@@ -20,8 +20,8 @@ impl StoreKey {
     #[must_use]
     pub fn new(key: &Key, session: SessionId) -> Self {
         let mut name = [0; 32];
-        let hash = keyed(key.bytes(), 32, &[b"stackbeam-session store 1", &session.0]);
-        name.copy_from_slice(hash.as_bytes());
+        let label = b"stackbeam-session store 1";
+        keyed(&mut name, key.bytes(), &[label, &session.0]);
         Self(name)
     }
 

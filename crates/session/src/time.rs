@@ -1,7 +1,9 @@
 //! Wall time in whole seconds, as tokens carry it.
 
-use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use core::fmt;
+use core::time::Duration;
+#[cfg(feature = "std")]
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds since the Unix epoch. Tokens carry whole seconds, so nothing here is finer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -16,6 +18,7 @@ impl Timestamp {
 
     /// The system's clock. The only place of this crate that reads it.
     #[must_use]
+    #[cfg(feature = "std")]
     #[expect(clippy::disallowed_methods, reason = "the shell's one clock read")]
     pub fn now() -> Self {
         SystemTime::now().into()
@@ -45,9 +48,9 @@ impl Timestamp {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }
 
-    pub(crate) fn to_iso(self) -> Option<String> {
-        let seconds = i64::try_from(self.0).ok()?;
-        Some(jiff::Timestamp::from_second(seconds).ok()?.to_string())
+    #[cfg(feature = "std")]
+    pub(crate) fn to_jiff(self) -> Option<jiff::Timestamp> {
+        jiff::Timestamp::from_second(i64::try_from(self.0).ok()?).ok()
     }
 
     pub(crate) fn from_iso(text: &str) -> Option<Self> {
@@ -56,6 +59,7 @@ impl Timestamp {
     }
 }
 
+#[cfg(feature = "std")]
 impl From<SystemTime> for Timestamp {
     /// A time before 1970 becomes the epoch.
     fn from(time: SystemTime) -> Self {

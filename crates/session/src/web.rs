@@ -11,9 +11,12 @@ use serde::de::DeserializeOwned;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::format::{IssuingKey, TokenKey};
+use crate::key::Key;
 use crate::revocation::Revocations;
-use crate::sessions::{Sessions, Verified, VerifyError};
+use crate::sessions::{Sessions, Verified};
 use crate::time::Timestamp;
+use crate::verify::VerifyError;
 
 /// Why a request that needs a session was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,17 +46,17 @@ type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// Puts the session of each request where [`Authenticated`] finds it, and renews cookies.
 ///
 /// The layer itself refuses nothing: a route that needs a session asks for it.
-pub struct SessionLayer<T, R> {
-    sessions: Sessions<T, R>,
+pub struct SessionLayer<T, R, K: TokenKey = Key> {
+    sessions: Sessions<T, R, K>,
     place: Arc<Place>,
     reject: Reject,
     clock: Clock,
 }
 
-impl<T, R> SessionLayer<T, R> {
+impl<T, R: Revocations, K: TokenKey> SessionLayer<T, R, K> {
     /// Tokens in `Authorization: <scheme> <token>`; the scheme is compared without case.
     #[must_use]
-    pub fn authorization(sessions: Sessions<T, R>, scheme: &str) -> Self {
+    pub fn authorization(sessions: Sessions<T, R, K>, scheme: &str) -> Self {
         Self::at(sessions, Place::Header(scheme.to_owned()))
     }
 
@@ -62,15 +65,16 @@ impl<T, R> SessionLayer<T, R> {
     ///
     /// `name` is letters, digits, `-` and `_`; others are left out.
     #[must_use]
-    pub fn cookie(sessions: Sessions<T, R>, name: &str) -> Self {
+    pub fn cookie(sessions: Sessions<T, R, K>, name: &str) -> Self {
         let name: String = name
             .chars()
             .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
             .collect();
-        Self::at(sessions, Place::Cookie(format!("__Host-{name}")))
+        let name = format!("__Host-{name}");
+        Self::at(sessions.for_cookie(&name), Place::Cookie(name))
     }
 
-    fn at(sessions: Sessions<T, R>, place: Place) -> Self {
+    fn at(sessions: Sessions<T, R, K>, place: Place) -> Self {
         let reject: Reject = Arc::new(|_| {
             (
                 http::StatusCode::UNAUTHORIZED,
@@ -103,13 +107,16 @@ impl<T, R> SessionLayer<T, R> {
         self
     }
 
-    /// The `Set-Cookie` value that logs in with `token`, of [`Sessions::issue`]; `None` when tokens
-    /// travel in a header.
+    /// What issues and verifies the tokens of this layer: bound to the name of its cookie.
     #[must_use]
-    pub fn login_cookie(&self, token: &str) -> Option<HeaderValue>
-    where
-        R: Revocations,
-    {
+    pub fn sessions(&self) -> &Sessions<T, R, K> {
+        &self.sessions
+    }
+
+    /// The `Set-Cookie` value that logs in with `token`, issued by [`sessions`](Self::sessions); `None`
+    /// when tokens travel in a header.
+    #[must_use]
+    pub fn login_cookie(&self, token: &str) -> Option<HeaderValue> {
         let Place::Cookie(name) = &*self.place else {
             return None;
         };
@@ -127,7 +134,7 @@ impl<T, R> SessionLayer<T, R> {
     }
 }
 
-impl<T, R> Clone for SessionLayer<T, R> {
+impl<T, R, K: TokenKey> Clone for SessionLayer<T, R, K> {
     fn clone(&self) -> Self {
         Self {
             sessions: self.sessions.clone(),
@@ -138,7 +145,7 @@ impl<T, R> Clone for SessionLayer<T, R> {
     }
 }
 
-impl<T, R> fmt::Debug for SessionLayer<T, R> {
+impl<T, R, K: TokenKey> fmt::Debug for SessionLayer<T, R, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionLayer")
             .field("place", &self.place)
@@ -146,8 +153,8 @@ impl<T, R> fmt::Debug for SessionLayer<T, R> {
     }
 }
 
-impl<S, T, R> Layer<S> for SessionLayer<T, R> {
-    type Service = SessionService<S, T, R>;
+impl<S, T, R, K: TokenKey> Layer<S> for SessionLayer<T, R, K> {
+    type Service = SessionService<S, T, R, K>;
     fn layer(&self, inner: S) -> Self::Service {
         SessionService {
             inner,
@@ -157,12 +164,12 @@ impl<S, T, R> Layer<S> for SessionLayer<T, R> {
 }
 
 /// The service of [`SessionLayer`].
-pub struct SessionService<S, T, R> {
+pub struct SessionService<S, T, R, K: TokenKey = Key> {
     inner: S,
-    layer: SessionLayer<T, R>,
+    layer: SessionLayer<T, R, K>,
 }
 
-impl<S: Clone, T, R> Clone for SessionService<S, T, R> {
+impl<S: Clone, T, R, K: TokenKey> Clone for SessionService<S, T, R, K> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
@@ -171,7 +178,7 @@ impl<S: Clone, T, R> Clone for SessionService<S, T, R> {
     }
 }
 
-impl<S, T, R> fmt::Debug for SessionService<S, T, R> {
+impl<S, T, R, K: TokenKey> fmt::Debug for SessionService<S, T, R, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionService")
             .field("layer", &self.layer)
@@ -195,8 +202,9 @@ impl<T> Clone for Found<T> {
     }
 }
 
-impl<S, T, R, B, C> Service<Request<B>> for SessionService<S, T, R>
+impl<S, T, R, K, B, C> Service<Request<B>> for SessionService<S, T, R, K>
 where
+    K: IssuingKey,
     S: Service<Request<B>, Response = Response<C>>,
     T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
     R: Revocations,

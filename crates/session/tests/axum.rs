@@ -132,7 +132,8 @@ async fn a_header_with_the_chosen_word_logs_in_and_the_refusal_is_the_applicatio
 #[tokio::test]
 async fn a_cookie_logs_in_is_renewed_at_half_its_idle_time_and_an_old_one_counts_as_none() {
     let sessions = sessions();
-    let token = sessions.issue("42", 0, NOW).unwrap();
+    let layer = SessionLayer::cookie(sessions.clone(), "id");
+    let token = layer.sessions().issue("42", 0, NOW).unwrap();
     let at = |after: u64| {
         let layer = SessionLayer::cookie(sessions.clone(), "id");
         router(layer.clock(move || NOW.after(Duration::from_secs(after))))

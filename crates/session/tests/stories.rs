@@ -238,9 +238,14 @@ fn revocations_that_forget_before_a_session_ends_are_refused_when_built() {
 
 #[test]
 fn placeholder_and_short_keys_are_refused() {
-    assert!(Key::from_bytes(&[0; 32]).is_err());
+    let counting: Vec<u8> = (0..32).collect();
+    for placeholder in [&[0; 32][..], &counting] {
+        let key = Key::from_bytes(placeholder).unwrap();
+        assert!(KeyRing::new(key.clone(), DAY).is_err());
+        assert!(ring().add(key.clone(), NOW, NOW).is_err());
+        assert!(MemoryRevocations::new(&key, DAY).is_err());
+    }
     assert!(Key::from_bytes(&[1; 31]).is_err());
-    assert!(Key::from_bytes(&(0..32).collect::<Vec<u8>>()).is_err());
     assert!(Key::from_text(&"é".repeat(32)).is_err());
     let key = Key::generate().unwrap();
     assert_eq!(Key::from_text(&key.to_paserk()).unwrap().id(), key.id());

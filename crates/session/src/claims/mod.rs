@@ -1,14 +1,19 @@
 //! What a token says, and the strict reading of it.
 
-use std::collections::HashSet;
-use std::fmt;
+#[cfg(feature = "std")]
+mod write;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
-use crate::key::{self, KeyError};
+use crate::format::Encoding;
 use crate::time::Timestamp;
 
 /// Deepest nesting of arrays and objects inside a payload.
@@ -19,10 +24,21 @@ const DEPTH_MAX: usize = 16;
 pub struct SessionId(pub(crate) [u8; 16]);
 
 impl SessionId {
-    pub(crate) fn generate() -> Result<Self, KeyError> {
+    /// A new random id.
+    ///
+    /// # Errors
+    /// [`KeyError::Random`](crate::KeyError::Random) when the system has no randomness.
+    #[cfg(feature = "std")]
+    pub fn generate() -> Result<Self, crate::key::KeyError> {
         let mut id = [0; 16];
-        key::fill(&mut id)?;
+        crate::random::pooled(&mut id)?;
         Ok(Self(id))
+    }
+
+    /// The id of these bytes, as [`as_bytes`](Self::as_bytes) gave them.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
     }
 
     /// The id's bytes. Who holds them cannot forge a token, but may revoke by them.
@@ -38,6 +54,36 @@ impl fmt::Debug for SessionId {
     }
 }
 
+/// How surely the subject proved who it is: NIST SP 800-63B-4. A session never rises by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the standard has three levels")]
+pub enum Level {
+    /// One factor.
+    #[default]
+    Aal1,
+    /// Two factors.
+    Aal2,
+    /// Two factors, one of them hardware that resists phishing.
+    Aal3,
+}
+
+impl Level {
+    const fn of(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Aal1),
+            2 => Some(Self::Aal2),
+            3 => Some(Self::Aal3),
+            _ => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Level {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::of(u8::deserialize(deserializer)?).ok_or_else(|| de::Error::custom("not a level"))
+    }
+}
+
 /// What a verified token says about who is asking.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -48,6 +94,8 @@ pub struct Claims<T> {
     pub session: SessionId,
     /// When this token was made.
     pub issued_at: Timestamp,
+    /// From when on it holds, when that is later than `issued_at`.
+    pub not_before: Option<Timestamp>,
     /// When this token ends unless it is renewed.
     pub expires_at: Timestamp,
     /// When the subject last proved who it is.
@@ -56,6 +104,8 @@ pub struct Claims<T> {
     pub ends_at: Timestamp,
     /// The subject's generation at login; a later generation ends this session.
     pub generation: u64,
+    /// How surely the subject proved who it is.
+    pub level: Level,
     /// What the application put in.
     pub data: T,
 }
@@ -66,103 +116,116 @@ impl<T> fmt::Debug for Claims<T> {
             .field("issued_at", &self.issued_at)
             .field("expires_at", &self.expires_at)
             .field("ends_at", &self.ends_at)
+            .field("level", &self.level)
             .finish_non_exhaustive()
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// The claims cannot be written or read; why is nobody's business outside.
+#[derive(Debug)]
+pub(crate) struct Unreadable(
+    #[cfg_attr(
+        not(feature = "std"),
+        expect(dead_code, reason = "told to issuers alone")
+    )]
+    pub(crate) String,
+);
+
+impl<E: fmt::Display> From<E> for Unreadable {
+    fn from(error: E) -> Self {
+        Self(alloc::format!("{error}"))
+    }
+}
+
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wire<T> {
+struct Read<'a> {
     sub: String,
     jti: Id,
     iat: Iso,
+    #[serde(default, deserialize_with = "present")]
+    nbf: Option<Iso>,
     exp: Iso,
     auth_time: Iso,
     abs: Iso,
-    #[serde(rename = "gen", default, skip_serializing_if = "is_zero")]
+    #[serde(rename = "gen", default)]
     generation: u64,
-    data: T,
+    #[serde(default)]
+    lvl: Level,
+    #[serde(borrow)]
+    data: &'a RawValue,
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
+/// A `null` is not the same as nothing: it is a claim of the wrong type.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Iso>, D::Error> {
+    Iso::deserialize(deserializer).map(Some)
 }
 
 struct Iso(Timestamp);
 
-impl Serialize for Iso {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = self
-            .0
-            .to_iso()
-            .ok_or_else(|| serde::ser::Error::custom("a time after the year 9999"))?;
-        serializer.serialize_str(&text)
-    }
-}
-
 impl<'de> Deserialize<'de> for Iso {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Timestamp::from_iso(&text)
-            .map(Self)
-            .ok_or_else(|| de::Error::custom("not an RFC 3339 time"))
+        deserializer.deserialize_str(Text(|text: &str| Timestamp::from_iso(text).map(Self)))
     }
 }
 
 struct Id(SessionId);
 
-impl Serialize for Id {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&URL_SAFE_NO_PAD.encode(self.0.0))
-    }
-}
-
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(de::Error::custom)?;
-        let id = bytes
-            .try_into()
-            .map_err(|_| de::Error::custom("a session id has 16 bytes"))?;
-        Ok(Self(SessionId(id)))
+        deserializer.deserialize_str(Text(|text: &str| {
+            // Sixteen bytes are 22 characters; a slice of more room is what the library asks for.
+            let mut bytes = [0; 18];
+            let written = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+            let id = bytes[..written].try_into().ok()?;
+            Some(Self(SessionId(id)))
+        }))
     }
 }
 
-impl<T: Serialize> Claims<T> {
-    pub(crate) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(&Wire {
-            sub: self.subject.clone(),
-            jti: Id(self.session),
-            iat: Iso(self.issued_at),
-            exp: Iso(self.expires_at),
-            auth_time: Iso(self.authenticated_at),
-            abs: Iso(self.ends_at),
-            generation: self.generation,
-            data: &self.data,
-        })
+/// Reads a text without copying it first.
+struct Text<F>(F);
+
+impl<F: FnOnce(&str) -> Option<V>, V> Visitor<'_> for Text<F> {
+    type Value = V;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a time of RFC 3339, or a session id of 22 characters")
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<V, E> {
+        (self.0)(text).ok_or_else(|| E::custom("a claim is not of its form"))
     }
 }
 
 impl<T: DeserializeOwned> Claims<T> {
+    pub(crate) fn read(bytes: &[u8], encoding: Encoding) -> Result<Self, Unreadable> {
+        match encoding {
+            Encoding::Json => Self::from_json(bytes),
+            #[cfg(feature = "compact")]
+            Encoding::Postcard => crate::compact::read(bytes),
+        }
+    }
+
     /// Refuses duplicate keys at any depth, unknown and missing claims, and wrong types.
-    pub(crate) fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
-        let mut unique = serde_json::Deserializer::from_slice(json);
-        Unique(0).deserialize(&mut unique)?;
-        unique.end()?;
-        let wire: Wire<T> = serde_json::from_slice(json)?;
+    pub(crate) fn from_json(json: &[u8]) -> Result<Self, Unreadable> {
+        // Duplicates of our own claims are refused by what serde derives.
+        let read: Read<'_> = serde_json::from_slice(json)?;
+        let data = read.data.get();
+        if data.contains('{') {
+            let mut unique = serde_json::Deserializer::from_str(data);
+            Unique(0).deserialize(&mut unique)?;
+            unique.end()?;
+        }
         Ok(Self {
-            subject: wire.sub,
-            session: wire.jti.0,
-            issued_at: wire.iat.0,
-            expires_at: wire.exp.0,
-            authenticated_at: wire.auth_time.0,
-            ends_at: wire.abs.0,
-            generation: wire.generation,
-            data: wire.data,
+            subject: read.sub,
+            session: read.jti.0,
+            issued_at: read.iat.0,
+            not_before: read.nbf.map(|time| time.0),
+            expires_at: read.exp.0,
+            authenticated_at: read.auth_time.0,
+            ends_at: read.abs.0,
+            generation: read.generation,
+            level: read.lvl,
+            data: serde_json::from_str(data)?,
         })
     }
 }
@@ -208,14 +271,17 @@ impl<'de> Visitor<'de> for Unique {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let inner = self.deeper()?;
-        let mut seen = HashSet::new();
-        while let Some(key) = map.next_key::<String>()? {
+        let mut keys: Vec<String> = Vec::new();
+        while let Some(key) = map.next_key()? {
             map.next_value_seed(Self(inner))?;
-            if !seen.insert(key) {
-                return Err(de::Error::custom("a key occurs twice"));
-            }
+            keys.push(key);
         }
-        Ok(())
+        keys.sort_unstable();
+        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+            Err(de::Error::custom("a key occurs twice"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -265,6 +331,9 @@ mod tests {
             (r#""sub":"7""#, r#""sub":7"#),
             (r#""data""#, r#""gen":"1","data""#),
             (r#""data""#, r#""gen":-1,"data""#),
+            (r#""data""#, r#""nbf":null,"data""#),
+            (r#""data""#, r#""lvl":0,"data""#),
+            (r#""data""#, r#""lvl":"2","data""#),
             (r#""data""#, r#""nonsense":1,"data""#),
             ("AAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAB"),
             ("AAAAAAAAAAAAAAAAAAAAAA", "AAAA"),
@@ -273,9 +342,7 @@ mod tests {
             assert_ne!(changed, GOOD);
             assert!(!read(&changed), "{changed}");
         }
-        assert!(!read(&GOOD.replace(
-            r#"{"a":1}"#,
-            &format!("{}{}", "[".repeat(40), "]".repeat(40))
-        )));
+        let deep = format!("{}{}{}", "[".repeat(20), "{}", "]".repeat(20));
+        assert!(!read(&GOOD.replace(r#"{"a":1}"#, &deep)));
     }
 }
