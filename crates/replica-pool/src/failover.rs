@@ -330,6 +330,13 @@ impl Failover {
         self.highest
     }
 
+    /// Every copy, what it said last, and whether it counts as alive.
+    pub fn copies(&self) -> impl Iterator<Item = (MemberId, Option<&Evidence>, bool)> {
+        self.members
+            .iter()
+            .map(|member| (member.id, member.evidence.as_ref(), self.alive(member)))
+    }
+
     /// What happened since the last call, for the log.
     pub fn notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)

@@ -50,6 +50,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod claims;
+#[cfg(feature = "tokio")]
+mod coordinate;
 mod elect;
 mod engine;
 mod evidence;
@@ -59,6 +61,8 @@ pub mod sqlite;
 mod view;
 
 pub use claims::{Claims, Standing};
+#[cfg(feature = "tokio")]
+pub use coordinate::{Coordinator, CoordinatorOptions, CopyStatus, Ended, Situation, Watch};
 pub use elect::{Candidate, ElectRules, Election, NoElection, Rejection, elect};
 pub use engine::Engine;
 pub use evidence::{Epoch, Evidence, Lsn, MemberId, Role};

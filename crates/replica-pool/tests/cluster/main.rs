@@ -12,175 +12,18 @@
     reason = "a simulation needs one instant to start from"
 )]
 
-use std::collections::BTreeMap;
+#[cfg(feature = "tokio")]
+mod coordinate;
+mod sim;
+
 use std::time::{Duration, Instant};
 
-use stackbeam_replica_pool::{Action, Evidence, Failover, FailoverConfig, Failure, MemberId, Role};
+use stackbeam_replica_pool::{Action, Evidence, Failover, FailoverConfig, Failure, Role};
+
+use sim::World;
 
 const SEEDS: u64 = 300;
 const STEPS: u64 = 800;
-
-/// One copy: what is durable survives a crash, the rest does not.
-#[derive(Clone, Debug, Default)]
-struct Copy {
-    // Durable.
-    promised: u64,
-    claimant: u64,
-    log: Vec<(u64, u64)>,
-    voter: bool,
-    // Lost in a crash.
-    up: bool,
-    reign: Option<(u64, usize)>,
-    following: Option<MemberId>,
-    receipts: BTreeMap<MemberId, usize>,
-}
-
-struct World {
-    copies: Vec<Copy>,
-    fencing: bool,
-    /// The coordinator cannot reach these, the other copies can.
-    cut: [bool; 3],
-    acknowledged: Vec<(u64, u64)>,
-    reigned: BTreeMap<u64, MemberId>,
-    next_value: u64,
-}
-
-impl World {
-    fn evidence(&self, id: MemberId) -> Evidence {
-        let copy = &self.copies[usize::from(id)];
-        let role = if copy.reign.is_some() {
-            Role::Primary
-        } else {
-            Role::Replica
-        };
-        let mut evidence = Evidence::new(role, copy.promised);
-        evidence.claimant = copy.claimant;
-        evidence.last_epoch = copy.log.last().map_or(0, |record| record.0);
-        evidence.received = copy.log.len() as u64;
-        evidence.following = copy.following;
-        evidence.voter = copy.voter;
-        evidence
-    }
-
-    fn perform(&mut self, action: &Action) -> Result<Evidence, Failure> {
-        let id = action.member();
-        let fencing = self.fencing;
-        let copy = &mut self.copies[usize::from(id)];
-        if !copy.up {
-            return Err(Failure::Refused);
-        }
-        match *action {
-            Action::Fence {
-                epoch, claimant, ..
-            } => {
-                if fencing && epoch > copy.promised {
-                    (copy.promised, copy.claimant) = (epoch, claimant);
-                    (copy.reign, copy.following) = (None, None);
-                }
-            }
-            Action::Promote {
-                epoch, claimant, ..
-            } => {
-                let mine = (copy.promised, copy.claimant) == (epoch, claimant);
-                if (mine && copy.reign.is_none()) || (!fencing && copy.reign.is_none()) {
-                    copy.promised = epoch;
-                    copy.log.push((epoch, 0));
-                    copy.reign = Some((epoch, copy.log.len()));
-                    copy.receipts.clear();
-                    copy.voter = true;
-                    if fencing {
-                        let before = self.reigned.insert(epoch, id);
-                        assert!(
-                            before.is_none_or(|before| before == id),
-                            "two primaries in epoch {epoch}"
-                        );
-                        self.has_everything(id);
-                    }
-                }
-            }
-            Action::Follow { epoch, primary, .. } => {
-                if epoch >= copy.promised || !fencing {
-                    if epoch > copy.promised {
-                        (copy.promised, copy.claimant) = (epoch, 0);
-                    }
-                    // A reigning primary is never turned round within its own epoch.
-                    if copy.reign.is_none_or(|(reign, _)| reign < epoch) {
-                        (copy.reign, copy.following) = (None, Some(primary));
-                    }
-                }
-            }
-            _ => {}
-        }
-        Ok(self.evidence(id))
-    }
-
-    /// The law: whoever is promoted has every acknowledged record. Acknowledged records are a prefix.
-    fn has_everything(&self, id: MemberId) {
-        let log = &self.copies[usize::from(id)].log;
-        assert!(
-            log.starts_with(&self.acknowledged),
-            "{id} lacks an acknowledged record"
-        );
-    }
-
-    fn write(&mut self, id: usize) {
-        if let Some((epoch, _)) = self.copies[id].reign.filter(|_| self.copies[id].up) {
-            self.next_value += 1;
-            let value = self.next_value;
-            self.copies[id].log.push((epoch, value));
-        }
-    }
-
-    /// One pull by a replica. `keep` is false when the answer is lost on the way.
-    fn pull(&mut self, id: usize, keep: bool) {
-        let Some(primary) = self.copies[id].following.map(usize::from) else {
-            return;
-        };
-        if !self.copies[id].up || !self.copies[primary].up || id == primary {
-            return;
-        }
-        let me = MemberId::try_from(id).expect("three copies");
-        let mine = self.copies[id].log.clone();
-        let promised = self.copies[id].promised;
-        let chief = &mut self.copies[primary];
-        let Some((epoch, begin)) = chief.reign else {
-            return;
-        };
-        if self.fencing && promised > epoch {
-            // It meets a higher epoch and steps down.
-            chief.reign = None;
-            return;
-        }
-        let common = mine
-            .iter()
-            .zip(&chief.log)
-            .take_while(|(mine, theirs)| mine == theirs)
-            .count();
-        if common == mine.len() {
-            chief.receipts.insert(me, common);
-            let committed = chief.receipts.values().copied().max().unwrap_or(0);
-            if committed >= begin || !self.fencing {
-                let known = self.acknowledged.len().min(committed);
-                assert_eq!(
-                    self.acknowledged[..known],
-                    chief.log[..known],
-                    "history was rewritten"
-                );
-                self.acknowledged
-                    .extend_from_slice(&chief.log[known..committed]);
-            }
-        }
-        if keep && (!self.fencing || promised <= epoch) {
-            let log = chief.log.clone();
-            let copy = &mut self.copies[id];
-            copy.promised = copy.promised.max(epoch);
-            copy.log.truncate(common);
-            // A few records at a time, so that replicas differ.
-            copy.log.extend(log.iter().skip(common).take(3));
-            copy.voter |= copy.log.len() >= begin;
-        }
-    }
-}
 
 /// Runs one seed; panics when a law is broken. Returns how many writes and reigns there were.
 fn run(seed: u64, fencing: bool) -> (usize, usize) {
@@ -190,20 +33,7 @@ fn run(seed: u64, fencing: bool) -> (usize, usize) {
         fencing,
         ..FailoverConfig::default()
     };
-    let mut world = World {
-        copies: vec![
-            Copy {
-                up: true,
-                ..Copy::default()
-            };
-            3
-        ],
-        fencing,
-        cut: [false; 3],
-        acknowledged: Vec::new(),
-        reigned: BTreeMap::new(),
-        next_value: 0,
-    };
+    let mut world = World::new(fencing);
     let mut coordinator = Failover::new(config, [0, 1, 2], seed, now);
     let mut late: Vec<(Action, Result<Evidence, Failure>)> = Vec::new();
     for step in 0..STEPS {
@@ -238,11 +68,7 @@ fn run(seed: u64, fencing: bool) -> (usize, usize) {
             }
         }
         if rng.u8(..) < 6 {
-            // A crash: only what is durable is left.
-            let copy = &mut world.copies[rng.usize(..3)];
-            copy.up = false;
-            (copy.reign, copy.following) = (None, None);
-            copy.receipts.clear();
+            world.crash(rng.usize(..3));
         }
         if rng.u8(..) < 20 {
             world.copies[rng.usize(..3)].up = true;
@@ -302,20 +128,7 @@ fn without_epochs_the_same_schedules_lose_acknowledged_writes() {
 #[test]
 fn a_dead_primary_is_replaced_within_half_a_second_of_probes() {
     let start = Instant::now();
-    let mut world = World {
-        copies: vec![
-            Copy {
-                up: true,
-                ..Copy::default()
-            };
-            3
-        ],
-        fencing: true,
-        cut: [false; 3],
-        acknowledged: Vec::new(),
-        reigned: BTreeMap::new(),
-        next_value: 0,
-    };
+    let mut world = World::new(true);
     let mut coordinator = Failover::new(FailoverConfig::default(), [0, 1, 2], 1, start);
     let drive = |world: &mut World, coordinator: &mut Failover, now: Instant| {
         while let Some(action) = coordinator.poll(now) {
@@ -332,8 +145,7 @@ fn a_dead_primary_is_replaced_within_half_a_second_of_probes() {
         drive(&mut world, &mut coordinator, now);
     }
     let first = coordinator.primary().expect("a primary reigns");
-    world.copies[usize::from(first)].up = false;
-    world.copies[usize::from(first)].reign = None;
+    world.crash(usize::from(first));
     let dead = now;
     while coordinator.primary().is_none_or(|primary| primary == first) {
         now += Duration::from_millis(10);
