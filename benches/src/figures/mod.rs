@@ -1,7 +1,10 @@
 //! One module for each crate. Each says above a figure which question it answers.
 
 mod consistent_hash;
+mod lb;
+mod replica_pool;
 mod session;
+mod shard_router;
 
 use std::error::Error;
 
@@ -13,5 +16,8 @@ pub type Figures = fn(&mut Report<'_>) -> Result<(), Box<dyn Error>>;
 /// The crates that are measured.
 pub const ALL: &[(&str, Figures)] = &[
     ("consistent-hash", consistent_hash::figures),
+    ("lb", lb::figures),
+    ("replica-pool", replica_pool::figures),
     ("session", session::figures),
+    ("shard-router", shard_router::figures),
 ];

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::ask::Ask;
 use crate::config::Config;
-use crate::endpoint::{Endpoint, Shared, Slot};
+use crate::endpoint::{Endpoint, Shared, Slot, millis};
+use crate::ewma::Fade;
 use crate::lease::Lease;
 use crate::ready::Ready;
 use crate::rng::Rng;
@@ -53,6 +54,9 @@ pub const ENDPOINTS_MAX: usize = 1 << 16;
 pub(crate) struct Inner<T, S> {
     strategy: S,
     pub(crate) config: Config,
+    pub(crate) fade: Fade,
+    /// From where milliseconds are counted: when endpoints were first listed.
+    pub(crate) epoch: OnceLock<Instant>,
     pub(crate) snapshot: ArcSwap<Snapshot<T>>,
     /// Serialises changes of the snapshot, and holds when rates are judged next. A pick takes it only
     /// when a rest or an interval is over, and waits for it only when nobody is ready.
@@ -65,6 +69,13 @@ pub(crate) struct Inner<T, S> {
     pub(crate) cancelled: AtomicU64,
     pub(crate) ejections: AtomicU64,
     pub(crate) refused: AtomicU64,
+}
+
+impl<T, S> Inner<T, S> {
+    /// Milliseconds since the epoch, as estimates of latency are dated.
+    pub(crate) fn millis(&self, now: Instant) -> u64 {
+        self.epoch.get().map_or(0, |epoch| millis(*epoch, now))
+    }
 }
 
 /// Chooses among endpoints with strategy `S`. Clones share everything.
@@ -101,6 +112,8 @@ impl<T, S> Balancer<T, S> {
             inner: Arc::new(Inner {
                 strategy,
                 config,
+                fade: Fade::over(config.tau),
+                epoch: OnceLock::new(),
                 snapshot: ArcSwap::from_pointee(Snapshot::empty()),
                 change: Mutex::new(None),
                 rng: Rng::new(0),
@@ -142,6 +155,7 @@ impl<T, S> Balancer<T, S> {
             .iter()
             .map(|slot| (&*slot.endpoint.id, &slot.shared))
             .collect();
+        let epoch = *self.inner.epoch.get_or_init(|| now);
         let initial = self.initial_latency(&old, now);
         let all: Vec<Arc<Slot<T>>> = wanted
             .into_iter()
@@ -149,7 +163,7 @@ impl<T, S> Balancer<T, S> {
                 let shared = known.get(&*endpoint.id).map_or_else(
                     || {
                         listing.added += 1;
-                        Arc::new(Shared::new(initial, now))
+                        Arc::new(Shared::new(initial, epoch, now))
                     },
                     |shared| Arc::clone(shared),
                 );
@@ -167,7 +181,7 @@ impl<T, S> Balancer<T, S> {
         let mut known: Vec<f64> = old
             .ready
             .iter()
-            .map(|slot| slot.shared.latency(self.inner.config.tau, now))
+            .map(|slot| slot.shared.latency(self.inner.fade, self.inner.millis(now)))
             .collect();
         known.sort_by(f64::total_cmp);
         known
@@ -223,7 +237,8 @@ impl<T, S: Strategy> Balancer<T, S> {
             generation: snapshot.generation,
             equal: snapshot.equal && slow_start.is_off(),
             slow_start,
-            tau: inner.config.tau,
+            fade: inner.fade,
+            now_ms: inner.millis(now),
             ask: *ask,
             now,
         };

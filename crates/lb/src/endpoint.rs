@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::ewma::{Estimate, decay};
+use crate::ewma::{Estimate, Fade};
 use crate::health::Health;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
 
@@ -53,6 +53,10 @@ pub(crate) struct Shared {
     pub(crate) in_flight: AtomicU32,
     estimate: Mutex<Estimate>,
     published: Published,
+    /// From where milliseconds are counted: one for all endpoints of a balancer.
+    epoch: Instant,
+    /// Failures of real requests in a row.
+    pub(crate) failures: AtomicU32,
     pub(crate) joined: Instant,
     pub(crate) health: Mutex<Health>,
     pub(crate) picked: AtomicU64,
@@ -64,11 +68,15 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(initial: Duration, now: Instant) -> Self {
+    pub(crate) fn new(initial: Duration, epoch: Instant, now: Instant) -> Self {
+        let published = Published(AtomicU64::new(0));
+        published.set(initial.as_secs_f64(), millis(epoch, now));
         Self {
             in_flight: AtomicU32::new(0),
             estimate: Mutex::new(Estimate::new(initial, now)),
-            published: Published::new(initial.as_secs_f64(), now),
+            published,
+            epoch,
+            failures: AtomicU32::new(0),
             joined: now,
             health: Mutex::new(Health::new(now)),
             picked: AtomicU64::new(0),
@@ -83,58 +91,53 @@ impl Shared {
     pub(crate) fn sample(&self, latency: Duration, tau: Duration, now: Instant) {
         let mut estimate = self.estimate.lock();
         estimate.record(latency, tau, now);
-        self.published.set(estimate.seconds(), now);
+        self.published
+            .set(estimate.seconds(), millis(self.epoch, now));
     }
 
     /// The expected latency in seconds, fading while no sample comes, so that an endpoint that was
-    /// slow once is tried again.
-    pub(crate) fn latency(&self, tau: Duration, now: Instant) -> f64 {
-        let (seconds, elapsed) = self.published.read(now);
-        seconds * decay(elapsed, tau)
+    /// slow once is tried again. `now_ms` is [`millis`] since the balancer's epoch.
+    #[inline]
+    pub(crate) fn latency(&self, fade: Fade, now_ms: u64) -> f64 {
+        let (seconds, at) = self.published.read();
+        seconds * fade.factor(now_ms.saturating_sub(at))
     }
 }
 
-/// An estimate that is read without a lock: seconds in the upper 24 bits (an `f32` without its sign
-/// and the last seven digits), and when it was taken in the lower 40, in milliseconds since `epoch`.
-#[derive(Debug)]
-struct Published {
-    bits: AtomicU64,
-    epoch: Instant,
+/// Milliseconds from `epoch` to `now`.
+pub(crate) fn millis(epoch: Instant, now: Instant) -> u64 {
+    let since = now.saturating_duration_since(epoch);
+    since
+        .as_secs()
+        .saturating_mul(1_000)
+        .saturating_add(u64::from(since.subsec_millis()))
 }
+
+/// An estimate that is read without a lock: seconds in the upper 24 bits (an `f32` without its sign
+/// and the last seven digits), and when it was taken in the lower 40, in milliseconds since the epoch.
+#[derive(Debug)]
+struct Published(AtomicU64);
 
 /// Thirty-four years of milliseconds.
 const TIME_BITS: u32 = 40;
 
 impl Published {
-    fn new(seconds: f64, now: Instant) -> Self {
-        let published = Self {
-            bits: AtomicU64::new(0),
-            epoch: now,
-        };
-        published.set(seconds, now);
-        published
-    }
-
     #[expect(
         clippy::cast_possible_truncation,
         reason = "four digits of a latency are enough to compare with"
     )]
-    fn set(&self, seconds: f64, now: Instant) {
-        let since = now.saturating_duration_since(self.epoch).as_millis();
-        let since = u64::try_from(since).unwrap_or(u64::MAX);
-        let since = since.min((1 << TIME_BITS) - 1);
+    fn set(&self, seconds: f64, at: u64) {
+        let at = at.min((1 << TIME_BITS) - 1);
         let seconds = u64::from((seconds as f32).to_bits() >> 7);
-        self.bits
-            .store((seconds << TIME_BITS) | since, Ordering::Relaxed);
+        self.0.store((seconds << TIME_BITS) | at, Ordering::Relaxed);
     }
 
-    /// The seconds, and how long ago they were taken.
-    fn read(&self, now: Instant) -> (f64, Duration) {
-        let bits = self.bits.load(Ordering::Relaxed);
+    /// The seconds, and when they were taken.
+    #[inline]
+    fn read(&self) -> (f64, u64) {
+        let bits = self.0.load(Ordering::Relaxed);
         let seconds = f32::from_bits(((bits >> TIME_BITS) as u32) << 7);
-        let at = Duration::from_millis(bits & ((1 << TIME_BITS) - 1));
-        let elapsed = now.saturating_duration_since(self.epoch).saturating_sub(at);
-        (f64::from(seconds), elapsed)
+        (f64::from(seconds), bits & ((1 << TIME_BITS) - 1))
     }
 }
 
@@ -157,13 +160,14 @@ mod tests {
     fn an_estimate_is_as_good_after_a_year_as_on_the_first_day() {
         let start = Instant::now();
         let tau = Duration::from_secs(10);
-        let shared = Shared::new(Duration::from_millis(30), start);
+        let shared = Shared::new(Duration::from_millis(30), start, start);
+        let fade = Fade::over(tau);
         for days in [0, 49, 50, 365, 10_000] {
             let now = start + Duration::from_secs(86_400 * days);
             shared.sample(Duration::from_millis(200), tau, now);
-            let fresh = shared.latency(tau, now + Duration::from_millis(1));
+            let fresh = shared.latency(fade, millis(start, now) + 1);
             assert!((fresh - 0.2).abs() < 1e-4, "day {days}: {fresh}");
-            let faded = shared.latency(tau, now + tau);
+            let faded = shared.latency(fade, millis(start, now + tau));
             assert!((faded - 0.2 / std::f64::consts::E).abs() < 1e-3, "{faded}");
         }
     }

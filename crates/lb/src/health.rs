@@ -79,6 +79,11 @@ impl EjectionConfig {
         self
     }
 
+    /// Whether an endpoint with so many failures in a row should rest.
+    pub(crate) const fn is_too_many(&self, in_a_row: u32) -> bool {
+        self.failures > 0 && in_a_row >= self.failures
+    }
+
     pub(crate) const fn judges_rates(&self) -> bool {
         self.success_rate.is_some() || self.failure_percentage.is_some()
     }
@@ -203,8 +208,6 @@ const FOR_EVER: Duration = Duration::from_secs(3_155_760_000);
 /// What is known of one endpoint's health.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
-    /// Failures of real requests in a row.
-    failures: u32,
     ejected_until: Option<Instant>,
     /// Multiplies the rest; one less for each interval without ejection.
     times: u32,
@@ -223,7 +226,6 @@ impl Health {
     /// Up until something says otherwise; checked at once if there are checks.
     pub(crate) const fn new(now: Instant) -> Self {
         Self {
-            failures: 0,
             ejected_until: None,
             times: 0,
             up: true,
@@ -244,17 +246,6 @@ impl Health {
         self.up && self.ejected_until.is_none()
     }
 
-    /// A real request succeeded.
-    pub(crate) const fn succeeded(&mut self) {
-        self.failures = 0;
-    }
-
-    /// A real request failed. True if the endpoint should rest, were it allowed to.
-    pub(crate) const fn failed(&mut self, config: &EjectionConfig) -> bool {
-        self.failures = self.failures.saturating_add(1);
-        config.failures > 0 && self.failures >= config.failures && self.ejected_until.is_none()
-    }
-
     /// Sends it to rest.
     pub(crate) fn eject(&mut self, config: &EjectionConfig, now: Instant) {
         let calm = now.saturating_duration_since(self.calm_since);
@@ -266,7 +257,6 @@ impl Health {
         self.times = self.times.saturating_sub(forgiven).saturating_add(1);
         let rest = config.rest.saturating_mul(self.times).min(config.rest_max);
         self.ejected_until = now.checked_add(rest).or_else(|| now.checked_add(FOR_EVER));
-        self.failures = 0;
     }
 
     /// Lets it in again when its rest is over. True if that changed anything.
@@ -304,7 +294,6 @@ impl Health {
             if self.good >= config.rise {
                 self.up = true;
                 if self.ejected_until.take().is_some() {
-                    self.failures = 0;
                     self.calm_since = now;
                 }
             }

@@ -86,7 +86,10 @@ impl<T, S> Lease<T, S> {
         shared.in_flight.fetch_sub(1, Ordering::Relaxed);
         match outcome {
             Outcome::Success => {
-                shared.health.lock().succeeded();
+                // A write only if it changes something: others read the same line.
+                if shared.failures.load(Ordering::Relaxed) != 0 {
+                    shared.failures.store(0, Ordering::Relaxed);
+                }
                 shared.succeeded.fetch_add(1, Ordering::Relaxed);
                 inner.succeeded.fetch_add(1, Ordering::Release);
             }
@@ -95,10 +98,13 @@ impl<T, S> Lease<T, S> {
                 inner.busy.fetch_add(1, Ordering::Release);
             }
             Outcome::Failure => {
-                let eject = shared.health.lock().failed(&config.ejection);
+                let in_a_row = shared
+                    .failures
+                    .fetch_add(1, Ordering::Relaxed)
+                    .saturating_add(1);
                 shared.failed.fetch_add(1, Ordering::Relaxed);
                 inner.failed.fetch_add(1, Ordering::Release);
-                if eject {
+                if config.ejection.is_too_many(in_a_row) {
                     inner.eject(shared, now);
                 }
             }

@@ -1,8 +1,7 @@
 //! How loaded an endpoint is.
 
-use std::time::{Duration, Instant};
-
 use crate::endpoint::Shared;
+use crate::ewma::Fade;
 use crate::sync::Ordering;
 
 /// A measure of load: the lower, the sooner an endpoint is picked.
@@ -26,10 +25,11 @@ pub struct Seen {
 }
 
 impl Seen {
-    pub(crate) fn of(shared: &Shared, tau: Duration, now: Instant) -> Self {
+    #[inline]
+    pub(crate) fn of(shared: &Shared, fade: Fade, now_ms: u64) -> Self {
         Self {
             in_flight: shared.in_flight.load(Ordering::Relaxed),
-            latency: shared.latency(tau, now),
+            latency: shared.latency(fade, now_ms),
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::ask::Ask;
 use crate::endpoint::Shared;
+use crate::ewma::Fade;
 use crate::health::SlowStart;
-use crate::load::Seen;
+use crate::load::{Load, Seen};
 
 /// One ready endpoint.
 #[derive(Debug, Clone)]
@@ -28,7 +29,8 @@ pub struct Ready<'a> {
     pub(crate) generation: u64,
     pub(crate) equal: bool,
     pub(crate) slow_start: &'a SlowStart,
-    pub(crate) tau: Duration,
+    pub(crate) fade: Fade,
+    pub(crate) now_ms: u64,
     pub(crate) ask: Ask<'a>,
     pub(crate) now: Instant,
 }
@@ -101,27 +103,51 @@ impl<'a> Ready<'a> {
                 in_flight: 0,
                 latency: 0.0,
             },
-            |row| Seen::of(&row.shared, self.tau, self.now),
+            |row| Seen::of(&row.shared, self.fade, self.now_ms),
         )
     }
 
     /// Whether it may be picked: it exists, and the caller did not exclude it.
     #[must_use]
     pub fn is_open(&self, index: usize) -> bool {
-        let tried = self.ask.tried();
         self.rows
             .get(index)
-            .is_some_and(|row| tried.is_empty() || !tried.contains(&&*row.id))
+            .is_some_and(|row| self.is_row_open(row))
+    }
+
+    fn is_row_open(&self, row: &Row) -> bool {
+        let tried = self.ask.tried();
+        tried.is_empty() || !tried.contains(&&*row.id)
     }
 
     /// The share of its listed weight that counts now.
     pub(crate) fn warmth(&self, index: usize) -> f64 {
+        self.rows.get(index).map_or(0.0, |row| self.row_warmth(row))
+    }
+
+    fn row_warmth(&self, row: &Row) -> f64 {
         if self.slow_start.is_off() {
             return 1.0;
         }
-        self.rows.get(index).map_or(0.0, |row| {
-            let age = self.now.saturating_duration_since(row.shared.joined);
-            self.slow_start.factor(age)
+        let age = self.now.saturating_duration_since(row.shared.joined);
+        self.slow_start.factor(age)
+    }
+
+    /// Load over weight; one more request is counted so that weights tell between idle endpoints too.
+    /// `None` if it is not open.
+    #[inline]
+    pub(crate) fn cost<L: Load>(&self, load: &L, row: &Row) -> Option<f64> {
+        if !self.is_row_open(row) {
+            return None;
+        }
+        let mut seen = Seen::of(&row.shared, self.fade, self.now_ms);
+        seen.in_flight = seen.in_flight.saturating_add(1);
+        let cost = load.load(&seen);
+        // The common case spares a division.
+        Some(if self.equal {
+            cost
+        } else {
+            cost / (f64::from(row.weight) * self.row_warmth(row))
         })
     }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::balancer::Balancer;
 use crate::endpoint::Slot;
+use crate::ewma::Fade;
 use crate::sync::Ordering;
 
 /// Counters of a balancer over all leases it ever gave. Once no report is under way,
@@ -66,7 +67,7 @@ pub struct EndpointStats {
 }
 
 impl EndpointStats {
-    fn of<T>(slot: &Slot<T>, tau: Duration, now: Instant) -> Self {
+    fn of<T>(slot: &Slot<T>, fade: Fade, now_ms: u64) -> Self {
         let shared = &slot.shared;
         let (up, ejected, ready) = {
             let health = shared.health.lock();
@@ -79,7 +80,7 @@ impl EndpointStats {
             up,
             ejected,
             draining: slot.endpoint.draining,
-            latency: Duration::try_from_secs_f64(shared.latency(tau, now)).unwrap_or_default(),
+            latency: Duration::try_from_secs_f64(shared.latency(fade, now_ms)).unwrap_or_default(),
             in_flight: shared.in_flight.load(Ordering::Relaxed),
             picked: shared.picked.load(Ordering::Relaxed),
             succeeded: shared.succeeded.load(Ordering::Relaxed),
@@ -100,7 +101,7 @@ impl<T, S> Balancer<T, S> {
         let endpoints = snapshot
             .all
             .iter()
-            .map(|slot| EndpointStats::of(slot, inner.config.tau, now))
+            .map(|slot| EndpointStats::of(slot, inner.fade, inner.millis(now)))
             .collect();
         // Outcomes before picks: a lease that ends in between must not make the difference negative.
         let succeeded = inner.succeeded.load(Ordering::Acquire);

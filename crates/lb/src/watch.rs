@@ -69,6 +69,7 @@ impl<T, S> Balancer<T, S> {
         };
         let changed = slot.shared.health.lock().probed(&config, good, now);
         if changed {
+            slot.shared.failures.store(0, Ordering::Relaxed);
             inner.publish(*judge_at, &snapshot, snapshot.all.clone());
             drop(judge_at);
             tell_probed(id, good);
@@ -194,6 +195,7 @@ impl<T, S> Inner<T, S> {
             return false;
         }
         slot.shared.health.lock().eject(&self.config.ejection, now);
+        slot.shared.failures.store(0, Ordering::Relaxed);
         slot.shared.ejections.fetch_add(1, Ordering::Relaxed);
         self.ejections.fetch_add(1, Ordering::Relaxed);
         tell_ejected(&slot.endpoint.id, count + 1, snapshot.all.len());

@@ -1,6 +1,6 @@
 //! Which shard a key belongs to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use crate::key::{Key, ShardId};
@@ -292,7 +292,10 @@ impl Partition for Slots {
 /// Some keys by name, the others by another partition: a celebrity gets a shard of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory<P> {
-    entries: BTreeMap<Bound, ShardId>,
+    // Two maps, so that a key of bytes is looked up as it is. Both are hashed with secret keys: who may
+    // choose keys cannot make look-ups slow.
+    numbers: HashMap<u64, ShardId>,
+    bytes: HashMap<Box<[u8]>, ShardId>,
     others: P,
 }
 
@@ -302,11 +305,18 @@ impl<P: Partition> Directory<P> {
 
     /// No key by name yet.
     #[must_use]
-    pub const fn new(others: P) -> Self {
+    pub fn new(others: P) -> Self {
         Self {
-            entries: BTreeMap::new(),
+            numbers: HashMap::new(),
+            bytes: HashMap::new(),
             others,
         }
+    }
+
+    /// How many keys are listed by name.
+    #[must_use]
+    pub fn entry_count(&self) -> usize {
+        self.numbers.len() + self.bytes.len()
     }
 
     /// Places one key by name. Naming it again moves it.
@@ -315,44 +325,38 @@ impl<P: Partition> Directory<P> {
     ///
     /// [`PartitionError::Count`] above [`Directory::ENTRIES_MAX`] keys.
     pub fn with_entry(mut self, key: Key<'_>, shard: ShardId) -> Result<Self, PartitionError> {
-        self.entries.insert(key.into(), shard);
-        count(
-            "entries",
-            self.entries.len() as u64,
-            0,
-            Self::ENTRIES_MAX as u64,
-        )?;
+        match key {
+            Key::Number(number) => self.numbers.insert(number, shard),
+            Key::Bytes(bytes) => self.bytes.insert(bytes.into(), shard),
+        };
+        let entries = self.entry_count() as u64;
+        count("entries", entries, 0, Self::ENTRIES_MAX as u64)?;
         Ok(self)
     }
 
     /// Lets the other partition place a key again.
     #[must_use]
     pub fn without_entry(mut self, key: Key<'_>) -> Self {
-        self.entries.remove(&Bound::from(key));
+        match key {
+            Key::Number(number) => self.numbers.remove(&number),
+            Key::Bytes(bytes) => self.bytes.remove(bytes),
+        };
         self
     }
 }
 
 impl<P: Partition> Partition for Directory<P> {
     fn shard(&self, key: Key<'_>) -> ShardId {
-        if self.entries.is_empty() {
-            return self.others.shard(key);
-        }
         let listed = match key {
-            Key::Number(number) => self.entries.get(&Bound::Number(number)),
-            // A bytes key is copied for the look-up; directories are for few and short keys.
-            Key::Bytes(_) => self.entries.get(&Bound::from(key)),
+            Key::Number(number) => self.numbers.get(&number),
+            Key::Bytes(bytes) => self.bytes.get(bytes),
         };
         listed.copied().unwrap_or_else(|| self.others.shard(key))
     }
 
     fn shards(&self) -> Vec<ShardId> {
-        let all: BTreeSet<ShardId> = self
-            .entries
-            .values()
-            .copied()
-            .chain(self.others.shards())
-            .collect();
+        let listed = self.numbers.values().chain(self.bytes.values()).copied();
+        let all: BTreeSet<ShardId> = listed.chain(self.others.shards()).collect();
         all.into_iter().collect()
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use stackbeam_consistent_hash::{
     BuildError, Jump, Member, MemberId, Members, MembersError, Placement, Rendezvous, Ring,
+    SlotTable,
 };
 
 use crate::key::{Key, ShardId};
 use crate::partition::Partition;
 
-/// Shards by number and weight, placed by a ring, by rendezvous or by jump hashing.
+/// Shards by number and weight, placed by a slot table, a ring, rendezvous or jump hashing.
 ///
 /// A shard's id on the ring is its number, whatever its position in the list; so the same shards in
 /// any order place rows alike, and a shard that leaves gives up its rows and no other.
@@ -84,6 +85,24 @@ impl Placed {
             placement: Arc::new(Rendezvous::new(&members)?),
             shards,
             kind: "rendezvous",
+        })
+    }
+
+    /// By a table of hash slots that rendezvous fills, no shard with more than 5 % above its share: O(1),
+    /// and even shares. The one to take for many shards. When a shard leaves, a few rows move between
+    /// the others too, to keep shares even.
+    ///
+    /// # Errors
+    ///
+    /// As [`Placed::rendezvous`].
+    pub fn slot_table(
+        shards: impl IntoIterator<Item = (ShardId, f64)>,
+    ) -> Result<Self, PlacedError> {
+        let (members, shards) = members(shards)?;
+        Ok(Self {
+            placement: Arc::new(SlotTable::new(&members)?),
+            shards,
+            kind: "slot table",
         })
     }
 

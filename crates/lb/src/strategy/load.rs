@@ -2,7 +2,7 @@
 
 use super::{Strategy, draw};
 use crate::load::Load;
-use crate::ready::Ready;
+use crate::ready::{Ready, Row};
 use crate::rng::Rng;
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -26,11 +26,21 @@ impl<L: Load> LeastLoad<L> {
     }
 }
 
-/// Load over weight; one more request is counted so that weights tell between idle endpoints too.
-fn cost<L: Load>(load: &L, ready: &Ready<'_>, index: usize) -> f64 {
-    let mut seen = ready.seen(index);
-    seen.in_flight = seen.in_flight.saturating_add(1);
-    load.load(&seen) / ready.weight(index)
+/// The cheapest open one of these, the first of equals.
+fn cheapest<'a, L: Load>(
+    load: &L,
+    ready: &Ready<'a>,
+    rows: impl Iterator<Item = (usize, &'a Row)>,
+) -> Option<usize> {
+    let mut best: Option<(usize, f64)> = None;
+    rows.for_each(|(index, row)| {
+        if let Some(cost) = ready.cost(load, row)
+            && best.is_none_or(|(_, lowest)| cost < lowest)
+        {
+            best = Some((index, cost));
+        }
+    });
+    best.map(|(index, _)| index)
 }
 
 impl<L: Load> Strategy for LeastLoad<L> {
@@ -40,17 +50,9 @@ impl<L: Load> Strategy for LeastLoad<L> {
             return None;
         }
         let start = self.start.fetch_add(1, Ordering::Relaxed) % count;
-        let mut best: Option<(usize, f64)> = None;
-        for index in (start..count).chain(0..start) {
-            if !ready.is_open(index) {
-                continue;
-            }
-            let cost = cost(&self.load, ready, index);
-            if best.is_none_or(|(_, lowest)| cost < lowest) {
-                best = Some((index, cost));
-            }
-        }
-        best.map(|(index, _)| index)
+        let (before, after) = ready.rows.split_at(start);
+        let rows = (start..).zip(after).chain(before.iter().enumerate());
+        cheapest(&self.load, ready, rows)
     }
 }
 
@@ -114,17 +116,11 @@ impl<L: Load> SomeChoices<L> {
 
     /// The least loaded open one of these; if none is open, the next open one.
     fn best(&self, ready: &Ready<'_>, drawn: &[usize]) -> Option<usize> {
-        let mut best: Option<(usize, f64)> = None;
-        for index in drawn.iter().copied() {
-            if ready.is_open(index) {
-                let cost = cost(&self.load, ready, index);
-                if best.is_none_or(|(_, lowest)| cost < lowest) {
-                    best = Some((index, cost));
-                }
-            }
-        }
+        let rows = drawn
+            .iter()
+            .filter_map(|index| ready.rows.get(*index).map(|row| (*index, row)));
         let start = drawn.first().copied().unwrap_or(0);
-        best.map_or_else(|| ready.open_from(start), |(index, _)| Some(index))
+        cheapest(&self.load, ready, rows).or_else(|| ready.open_from(start))
     }
 }
 
