@@ -107,6 +107,15 @@ pub enum BuildError {
         /// Largest value allowed.
         max: u64,
     },
+    /// A size must be a prime number.
+    #[error("{field} is {value}; it must be a prime number")]
+    #[non_exhaustive]
+    NotPrime {
+        /// Name of the setting.
+        field: &'static str,
+        /// The value that was refused.
+        value: u64,
+    },
     /// A fraction is NaN, infinite, or outside its bounds.
     #[error("{field} is {value}; it must be from {min} to {max}")]
     #[non_exhaustive]

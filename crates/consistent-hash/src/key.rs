@@ -76,3 +76,69 @@ impl KeyHash for Xxh64 {
         xxh64::xxh64(key, self.seed)
     }
 }
+
+/// SipHash-2-4 with a secret key of 128 bits: for keys that strangers choose, who could otherwise
+/// send all of theirs to one node.
+#[cfg(feature = "interop")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sip24 {
+    key: [u8; 16],
+}
+
+/// SipHash-1-3: as [`Sip24`], with fewer rounds and some more speed. What Rust's and Python's own maps use.
+#[cfg(feature = "interop")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sip13 {
+    key: [u8; 16],
+}
+
+#[cfg(feature = "interop")]
+macro_rules! sip {
+    ($sip:ident, $name:literal, $function:path, $function_128:path) => {
+        impl $sip {
+            /// With the key of zeros.
+            #[must_use]
+            pub const fn new() -> Self {
+                Self { key: [0; 16] }
+            }
+
+            /// With a key of the caller's.
+            #[must_use]
+            pub const fn with_key(key: [u8; 16]) -> Self {
+                Self { key }
+            }
+
+            /// The variant with 128 bits, as the bytes that the reference prints: little endian, the first half
+            /// first.
+            #[must_use]
+            pub fn hash_128(&self, key: &[u8]) -> [u8; 16] {
+                <$function_128>::new_with_key(&self.key)
+                    .hash(key)
+                    .as_bytes()
+            }
+        }
+
+        impl KeyHash for $sip {
+            const NAME: &'static str = $name;
+
+            #[inline]
+            fn hash(&self, key: &[u8]) -> u64 {
+                <$function>::new_with_key(&self.key).hash(key)
+            }
+        }
+    };
+}
+#[cfg(feature = "interop")]
+sip!(
+    Sip24,
+    "siphash-2-4/1",
+    siphasher::sip::SipHasher24,
+    siphasher::sip128::SipHasher24
+);
+#[cfg(feature = "interop")]
+sip!(
+    Sip13,
+    "siphash-1-3/1",
+    siphasher::sip::SipHasher13,
+    siphasher::sip128::SipHasher13
+);

@@ -20,7 +20,8 @@
 //! # When to use something else
 //!
 //! A fixed number of nodes that never changes needs a modulo. A cluster whose software places keys
-//! itself (Redis Cluster, Cassandra) comes with a client that knows how.
+//! itself (Redis Cluster, Cassandra) comes with a client that knows how; to compute the same in a proxy or
+//! a batch job, take the feature `interop`.
 //!
 //! # Concepts
 //!
@@ -51,6 +52,8 @@
 //! # Features
 //!
 //! * `std` (default). Without it the crate needs `alloc` alone.
+//! * `interop`: other products' hash functions (module `interop`), rings (`Ketama`), tables (`Maglev`) and
+//!   `Ch3`, bit for bit.
 //! * `simd` (default): vectors for rendezvous hashing, of the CPU at hand with `std`, else of the target.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -58,12 +61,20 @@
 extern crate alloc;
 
 mod anchor;
+#[cfg(feature = "interop")]
+mod ch3;
 mod error;
 mod fill;
 mod flip;
+#[cfg(feature = "interop")]
+pub mod interop;
 mod jump;
 mod jump_back;
+#[cfg(feature = "interop")]
+mod ketama;
 mod key;
+#[cfg(feature = "interop")]
+mod maglev;
 mod member;
 mod mix;
 mod modulo;
@@ -73,11 +84,19 @@ mod ring;
 mod slot_table;
 
 pub use anchor::{Anchor, AnchorError};
+#[cfg(feature = "interop")]
+pub use ch3::Ch3;
 pub use error::{BuildError, MembersError};
 pub use flip::Flip;
 pub use jump::Jump;
 pub use jump_back::JumpBack;
+#[cfg(feature = "interop")]
+pub use ketama::{EnvoySize, Ketama, KetamaProfile};
 pub use key::{KeyHash, Xxh3, Xxh64};
+#[cfg(feature = "interop")]
+pub use key::{Sip13, Sip24};
+#[cfg(feature = "interop")]
+pub use maglev::{Maglev, MaglevProfile};
 pub use member::{Member, MemberId, MemberState, Members};
 pub use modulo::Modulo;
 pub use placement::{NodeIx, Placement};

@@ -43,6 +43,17 @@ pub(crate) const fn bits16(x: u64, shift: u32) -> u16 {
     (x >> shift) as u16
 }
 
+/// The lowest eight bits.
+#[cfg(feature = "interop")]
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "eight bits are what is asked for"
+)]
+pub(crate) const fn low8(x: u32) -> u8 {
+    x as u8
+}
+
 /// An index from a number that is below the length of what it indexes.
 #[inline]
 #[expect(
@@ -96,6 +107,18 @@ pub(crate) fn ceil(x: f64) -> u64 {
     } else {
         floor
     }
+}
+
+/// The whole number at or below `x`, saturating.
+#[cfg(feature = "interop")]
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturating is what is wanted"
+)]
+pub(crate) fn floor(x: f64) -> u64 {
+    x as u64
 }
 
 /// The whole number nearest to `x`, halves up, saturating.

@@ -214,6 +214,14 @@ impl Ring {
         (0..self.point_count()).map(|at| (self.position(at), NodeIx::new(self.node(at))))
     }
 
+    /// The points from the owner of a hash on, once around the circle: nodes come again and again.
+    pub fn points_from(&self, hash: u64) -> impl Iterator<Item = (u64, NodeIx)> + '_ {
+        let (start, count) = (self.point(hash), self.point_count());
+        (start..count)
+            .chain(0..start.min(count))
+            .map(|at| (self.position(at), NodeIx::new(self.node(at))))
+    }
+
     /// Bytes on the heap, without the members.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
@@ -279,13 +287,10 @@ impl Placement for Ring {
     }
 
     fn walk(&self, hash: u64, visit: &mut dyn FnMut(NodeIx) -> ControlFlow<()>) {
-        let start = self.point(hash);
-        let count = self.point_count();
         let mut visited = Visited::new(self.members.len());
-        for at in (start..count).chain(0..start.min(count)) {
-            let node = self.node(at);
-            if visited.insert(node)
-                && (visit(NodeIx::new(node)).is_break() || visited.count() == self.owning as usize)
+        for (_, node) in self.points_from(hash) {
+            if visited.insert(node.get())
+                && (visit(node).is_break() || visited.count() == self.owning as usize)
             {
                 return;
             }

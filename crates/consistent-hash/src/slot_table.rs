@@ -130,15 +130,35 @@ impl SlotTable {
         Some(NodeIx::new(node))
     }
 
+    /// The owner of a slot that there is.
+    #[inline]
+    pub(crate) fn owner_in(&self, slot: u32) -> NodeIx {
+        let slot = slot as usize;
+        NodeIx::new(match &self.slots {
+            Slots::Narrow(slots) => u32::from(slots[slot]),
+            Slots::Wide(slots) => slots[slot],
+        })
+    }
+
+    pub(crate) fn walk_slot(&self, slot: u32, visit: &mut dyn FnMut(NodeIx) -> ControlFlow<()>) {
+        let owner = self.owner_in(slot);
+        if visit(owner).is_break() {
+            return;
+        }
+        // All keys of a slot share their replicas, so that a slot moves as a whole.
+        self.order.walk(mix(u64::from(slot)), &mut |node| {
+            if node == owner {
+                ControlFlow::Continue(())
+            } else {
+                visit(node)
+            }
+        });
+    }
+
     /// The owners of all slots, in order.
     #[must_use]
     pub fn slots(&self) -> impl ExactSizeIterator<Item = NodeIx> + '_ {
-        (0..self.slot_count as usize).map(|slot| {
-            NodeIx::new(match &self.slots {
-                Slots::Narrow(slots) => u32::from(slots[slot]),
-                Slots::Wide(slots) => slots[slot],
-            })
-        })
+        (0..self.slot_count as usize).map(|slot| self.owner_in(mix::to_u32(slot)))
     }
 }
 
@@ -149,26 +169,10 @@ impl Placement for SlotTable {
 
     #[inline]
     fn owner(&self, hash: u64) -> NodeIx {
-        let slot = self.slot_of(hash) as usize;
-        NodeIx::new(match &self.slots {
-            Slots::Narrow(slots) => u32::from(slots[slot]),
-            Slots::Wide(slots) => slots[slot],
-        })
+        self.owner_in(self.slot_of(hash))
     }
 
     fn walk(&self, hash: u64, visit: &mut dyn FnMut(NodeIx) -> ControlFlow<()>) {
-        let owner = self.owner(hash);
-        if visit(owner).is_break() {
-            return;
-        }
-        // All keys of a slot share their replicas, so that a slot moves as a whole.
-        self.order
-            .walk(mix(u64::from(self.slot_of(hash))), &mut |node| {
-                if node == owner {
-                    ControlFlow::Continue(())
-                } else {
-                    visit(node)
-                }
-            });
+        self.walk_slot(self.slot_of(hash), visit);
     }
 }

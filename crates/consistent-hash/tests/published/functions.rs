@@ -1,28 +1,10 @@
-//! What other people's software computed, and this crate must.
-
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+//! Functions over numbered nodes, as their authors publish them.
 
 use std::num::NonZeroU64;
 
+use crate::support::{cases, number};
 use serde_json::Value;
 use stackbeam_consistent_hash::{Anchor, Flip, JumpBack, NodeIx, Placement};
-
-/// The cases of one group of a file of vectors, at least one.
-fn cases(file: &str, group: &str) -> Vec<Value> {
-    let file: Value = serde_json::from_str(file).unwrap();
-    let groups = file["groups"].as_array().unwrap();
-    let group = groups.iter().find(|found| found["group"] == group).unwrap();
-    let cases = group["cases"].as_array().unwrap().clone();
-    assert!(!cases.is_empty());
-    cases
-}
-
-/// A number, or the text of one.
-fn number(value: &Value) -> u64 {
-    value
-        .as_u64()
-        .unwrap_or_else(|| value.as_str().unwrap().parse().unwrap())
-}
 
 /// The table of answers of a case, by number of buckets.
 fn by_buckets(case: &Value) -> Vec<(u64, u64)> {
@@ -34,7 +16,7 @@ fn by_buckets(case: &Value) -> Vec<(u64, u64)> {
 
 #[test]
 fn jump_back_is_hash4j() {
-    for case in cases(include_str!("vectors/jumpback.json"), "splitmix64_v1") {
+    for case in cases(include_str!("../vectors/jumpback.json"), "splitmix64_v1") {
         let key = number(&case["key"]);
         for (buckets, bucket) in by_buckets(&case) {
             let placement = JumpBack::new(u32::try_from(buckets).unwrap()).unwrap();
@@ -49,7 +31,7 @@ fn jump_back_is_hash4j() {
 
 #[test]
 fn flip_is_fliphash() {
-    for case in cases(include_str!("vectors/fliphash.json"), "live") {
+    for case in cases(include_str!("../vectors/fliphash.json"), "live") {
         let key = number(&case["key"]);
         for (buckets, bucket) in by_buckets(&case) {
             let count = NonZeroU64::new(buckets).unwrap();
@@ -76,7 +58,7 @@ fn crc32c_step(seed: u64, data: u64) -> u64 {
 
 #[test]
 fn an_anchor_over_crc32c_is_the_reference() {
-    for case in cases(include_str!("vectors/anchorhash.json"), "reference_runs") {
+    for case in cases(include_str!("../vectors/anchorhash.json"), "reference_runs") {
         let size = |name: &str| u32::try_from(number(&case[name])).unwrap();
         let mut anchor =
             Anchor::with_capacity(size("initial_working"), size("anchor_size")).unwrap();
