@@ -56,6 +56,8 @@ mod elect;
 mod engine;
 mod evidence;
 mod failover;
+#[cfg(feature = "tokio")]
+mod pool;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod view;
@@ -67,6 +69,10 @@ pub use elect::{Candidate, ElectRules, Election, NoElection, Rejection, elect};
 pub use engine::Engine;
 pub use evidence::{Epoch, Evidence, Lsn, MemberId, Role};
 pub use failover::{Action, Failover, FailoverConfig, FailoverStats, Failure, Notice};
+#[cfg(feature = "tokio")]
+pub use pool::{
+    Busy, CopyStats, Freshness, Lease, Outcome, Pool, PoolError, PoolOptions, PoolStats,
+};
 pub use view::{Choose, Need, Rotate, Route, View, ViewConfig};
 
 #[cfg(doctest)]

@@ -177,6 +177,30 @@ impl View {
         self.claims.primary()
     }
 
+    /// Whether a copy answered when it was last asked.
+    #[must_use]
+    pub fn answers(&self, member: MemberId) -> bool {
+        self.members
+            .iter()
+            .any(|known| known.id == member && known.up)
+    }
+
+    /// How many copies answered when they were last asked.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.members.iter().filter(|known| known.up).count()
+    }
+
+    /// The position that a copy is known to have applied; 0 if it never answered.
+    #[must_use]
+    pub fn applied(&self, member: MemberId) -> Lsn {
+        self.members
+            .iter()
+            .find(|known| known.id == member)
+            .and_then(|known| known.heard.as_ref())
+            .map_or(0, |(evidence, _)| evidence.applied)
+    }
+
     /// The highest epoch that anybody has claimed.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
@@ -237,7 +261,7 @@ impl View {
             Some(nearest) => Route::Wait(nearest.id),
             None => Route::Nobody {
                 known: self.members.len(),
-                ready: self.members.iter().filter(|known| known.up).count(),
+                ready: self.ready(),
             },
         }
     }

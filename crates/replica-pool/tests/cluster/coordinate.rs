@@ -1,14 +1,13 @@
 //! The coordinator's shell over the simulated copies, on paused time.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use stackbeam_replica_pool::{
-    Action, Coordinator, CoordinatorOptions, Engine, Evidence, FailoverConfig, Failure, MemberId,
-    Notice,
+    Action, Coordinator, CoordinatorOptions, Engine, Epoch, Evidence, FailoverConfig, Failure,
+    MemberId, Notice,
 };
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -21,7 +20,26 @@ pub(crate) struct Sim {
     pub(crate) frozen: Mutex<[bool; 3]>,
     pub(crate) panics: Mutex<bool>,
     under_way: AtomicUsize,
+    /// Connections that are open now.
+    pub(crate) open: Arc<AtomicUsize>,
 }
+
+/// A connection to a copy.
+pub(crate) struct Link {
+    pub(crate) member: MemberId,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Nobody listens there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("connection refused")]
+pub(crate) struct Refused;
 
 /// Counts what is under way, also when it is dropped.
 struct UnderWay<'a>(&'a AtomicUsize);
@@ -32,21 +50,42 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-impl Engine for Sim {
-    type Connection = ();
-    type Error = Infallible;
+impl Sim {
+    async fn reach(&self, member: MemberId) {
+        sleep(Duration::from_millis(2)).await;
+        if self.frozen.lock()[usize::from(member)] {
+            std::future::pending::<()>().await;
+        }
+    }
+}
 
-    async fn connect(&self, _: MemberId) -> Result<(), Infallible> {
-        Ok(())
+impl Engine for Sim {
+    type Connection = Link;
+    type Error = Refused;
+
+    async fn connect(&self, member: MemberId) -> Result<Link, Refused> {
+        self.reach(member).await;
+        if !self.world.lock().copies[usize::from(member)].up {
+            return Err(Refused);
+        }
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Ok(Link {
+            member,
+            open: Arc::clone(&self.open),
+        })
+    }
+
+    async fn may_write(&self, link: &mut Link, epoch: Epoch) -> Result<bool, Refused> {
+        self.reach(link.member).await;
+        let world = self.world.lock();
+        let copy = &world.copies[usize::from(link.member)];
+        Ok(copy.up && copy.reign.is_some_and(|(reign, _)| reign == epoch))
     }
 
     async fn perform(&self, action: &Action) -> Result<Evidence, Failure> {
         self.under_way.fetch_add(1, Ordering::Relaxed);
         let _end = UnderWay(&self.under_way);
-        sleep(Duration::from_millis(2)).await;
-        if self.frozen.lock()[usize::from(action.member())] {
-            std::future::pending::<()>().await;
-        }
+        self.reach(action.member()).await;
         assert!(!*self.panics.lock(), "a fault in an engine");
         self.world.lock().perform(action)
     }
@@ -68,6 +107,7 @@ pub(crate) fn cluster() -> (Arc<Sim>, Replication) {
         frozen: Mutex::default(),
         panics: Mutex::default(),
         under_way: AtomicUsize::new(0),
+        open: Arc::default(),
     });
     let copies = Arc::clone(&sim);
     let task = tokio::spawn(async move {
@@ -94,12 +134,15 @@ fn options(seed: u64) -> CoordinatorOptions {
     }
 }
 
-fn start(sim: &Arc<Sim>, seed: u64) -> Coordinator {
+pub(crate) fn start(sim: &Arc<Sim>, seed: u64) -> Coordinator {
     Coordinator::start(Arc::clone(sim), 0..3, options(seed), |_| {})
 }
 
 /// Until one reigns, and how long that took.
-async fn reigns(coordinator: &Coordinator, not: Option<MemberId>) -> (MemberId, Duration) {
+pub(crate) async fn reigns(
+    coordinator: &Coordinator,
+    not: Option<MemberId>,
+) -> (MemberId, Duration) {
     let began = Instant::now();
     let mut watch = coordinator.watch();
     let found = async {

@@ -14,6 +14,8 @@
 
 #[cfg(feature = "tokio")]
 mod coordinate;
+#[cfg(feature = "tokio")]
+mod pool;
 mod sim;
 
 use std::time::{Duration, Instant};

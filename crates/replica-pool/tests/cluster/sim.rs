@@ -65,6 +65,7 @@ impl World {
         evidence.claimant = copy.claimant;
         evidence.last_epoch = copy.log.last().map_or(0, |record| record.0);
         evidence.received = copy.log.len() as u64;
+        evidence.applied = evidence.received;
         evidence.following = copy.following;
         evidence.voter = copy.voter;
         evidence
