@@ -99,7 +99,8 @@ function drawActs(step) {
   const had = row.contains(document.activeElement);
   row.replaceChildren(...acts.map(([text, id, path]) => {
     const button = orderButton(text, text, async () => {
-      began = { id, at_ms: snapshot.at_ms - 1, refusal: null };
+      // To wake what was frozen is the end of the same story.
+      if (began?.id !== id) began = { id, at_ms: snapshot.at_ms - 1 };
       began.refusal = await order(path);
       draw();
     });

@@ -108,6 +108,54 @@ fn the_tour_kills_a_primary_and_tells_the_failover() {
 
 #[test]
 #[ignore = "needs chromium: cargo xtask services"]
+fn every_further_step_of_the_tour_does_what_it_says() {
+    let world = World::new();
+    let up = world.up(&["--rps", "20"]);
+    let browser = Browser::start(&world);
+    let page = open(&browser, &up);
+    let step = |name: &str| {
+        page.click("#tour-next");
+        wait_text(&page, "tour-name", name);
+    };
+    let act = |button: &str| {
+        wait_text(&page, "tour-act", button);
+        page.click(&format!("#tour-act [aria-label={button:?}]"));
+    };
+    step("Kill a database primary");
+    step("Freeze a primary");
+    let old = primary_of(&page, 0);
+    act(&format!("Freeze {old}"));
+    wait_state(&page, &old, "paused");
+    wait_text(&page, "tour-result", "was primary in its place");
+    act(&format!("Wake {old}"));
+    wait_text(&page, "tour-result", "served again");
+    assert_ne!(primary_of(&page, 0), old);
+    step("Make replicas late");
+    act("1 second late");
+    wait_text(&page, "tour-result", "1000 ms late");
+    act("At once again");
+    wait_text(&page, "tour-result", "apply 0 ms late");
+    step("Freeze the photo worker");
+    act("Freeze worker-1");
+    wait_state(&page, "worker-1", "paused");
+    act("Two workers");
+    wait_state(&page, "worker-2", "up");
+    act("Wake worker-1");
+    wait_state(&page, "worker-1", "up");
+    step("Add web servers");
+    act("Four web servers");
+    wait_text(&page, "tour-result", "4 web servers answer");
+    act("Two again");
+    wait_text(&page, "tour-result", "2 web servers answer");
+    step("Be one of the users");
+    let link = page.eval("document.querySelector('#tour-act a').href");
+    let edge = up.status()["edge"].as_str().unwrap().to_owned();
+    assert_eq!(link, format!("http://{edge}/"));
+    assert_no_faults(&page, &up);
+}
+
+#[test]
+#[ignore = "needs chromium: cargo xtask services"]
 fn keys_alone_pause_wake_scale_and_delay() {
     let world = World::new();
     let up = world.up(&["--rps", "0"]);
