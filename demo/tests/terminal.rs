@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::{World, http};
+use support::{World, http, node};
 
 /// Ends with the test, however that ends.
 struct Running(Child);
@@ -74,4 +74,22 @@ fn what_up_prints_can_be_opened_and_typed_as_it_stands() {
     find("no process and no file is left");
     assert!(up.0.wait().unwrap().success());
     world.assert_nothing_is_left(&[].into());
+}
+
+#[test]
+fn what_was_ordered_shows_at_once() {
+    let world = World::new();
+    let up = world.up(&["--rps", "0"]);
+    up.wait_ready();
+    for id in ["web-1", "store-0a", "worker-1"] {
+        let before = up.wait_node(id, "up");
+        up.say(&["kill", id]);
+        let after = node(&up.status(), id).unwrap();
+        let is_same_life = after["pid"] == before["pid"] && after["condition"] == "up";
+        assert!(!is_same_life, "{after}");
+    }
+    up.say(&["lag", "100"]);
+    assert_eq!(up.status()["lag_ms"], 100);
+    up.say(&["scale", "web", "3"]);
+    assert!(node(&up.status(), "web-3").is_some());
 }

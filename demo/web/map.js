@@ -63,9 +63,16 @@ function doing(node, { at_ms, load, nodes }) {
   }
 }
 
-function badgeOf(node) {
+// What a database copy is. One that woke up after another was promoted may think that it is the
+// primary still; the epoch tells.
+function partOf(node, nodes) {
+  const isLater = (other) => other.shard === node.shard && other.status?.role === "primary" && other.status.epoch > node.status.epoch;
+  return node.status.role === "primary" && nodes.some(isLater) ? "deposed" : node.status.role;
+}
+
+function badgeOf(node, nodes) {
   if (node.condition !== "up") return node.held ? "held down" : node.condition;
-  return node.role === "store" && node.status ? node.status.role : "up";
+  return node.role === "store" && node.status ? partOf(node, nodes) : "up";
 }
 
 function nodeElement(node, order) {
@@ -105,8 +112,8 @@ const names = (text, id) => text.split(/[^A-Za-z0-9-]+/).includes(id);
 
 function drawNode(element, node, snapshot, events) {
   element.dataset.state = node.condition;
-  element.dataset.role = node.status?.role ?? node.role;
-  set(element.querySelector(".badge"), badgeOf(node));
+  element.dataset.role = node.role === "store" && node.status ? partOf(node, snapshot.nodes) : node.role;
+  set(element.querySelector(".badge"), badgeOf(node, snapshot.nodes));
   set(element.querySelector(".weight"), node.memory.rss_kb ? `${(node.memory.rss_kb / 1024).toFixed(0)} MB` : "");
   set(element.querySelector(".doing"), doing(node, snapshot));
   turn(element, "pause", "resume", node.condition === "paused");

@@ -9,7 +9,10 @@ let order;
 let snapshot = null;
 let began = null; // When this step's button was pressed, and on whom.
 
-const primary = () => snapshot?.nodes.find((node) => node.shard === 0 && node.status?.role === "primary")?.id;
+const epoch = (node) => node.status.epoch;
+const primary = () => snapshot?.nodes
+  .filter((node) => node.shard === 0 && node.status?.role === "primary")
+  .reduce((latest, node) => (latest && epoch(latest) > epoch(node) ? latest : node), undefined)?.id;
 const kill = (id) => [`Kill ${id}`, id, `/api/nodes/${id}/kill`];
 const count = (role) => snapshot.nodes.filter((node) => node.role === role && node.condition === "up").length;
 const status = (role) => snapshot.nodes.find((node) => node.role === role)?.status ?? {};

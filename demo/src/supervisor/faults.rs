@@ -198,9 +198,10 @@ fn whole(nodes: &[NodeView], id: &str) -> bool {
             .filter_map(|edge| edge.status.as_ref()?.get("upstreams")?.as_array())
             .flatten()
             .any(|server| server["id"] == id && server["state"] == "ready"),
-        Role::Store => nodes
-            .iter()
-            .any(|copy| copy.shard == node.shard && copy.is_primary()),
+        // One that woke up as primary while another was promoted is none, and does not know it yet.
+        Role::Store => {
+            primary(nodes, node.shard).is_some_and(|one| one.id == node.id || !node.is_primary())
+        }
         _ => true,
     };
     answers && trusted
@@ -209,9 +210,16 @@ fn whole(nodes: &[NodeView], id: &str) -> bool {
 /// Another copy of the same shard that is primary now.
 fn successor<'a>(nodes: &'a [NodeView], id: &str) -> Option<&'a NodeView> {
     let shard = nodes.iter().find(|node| node.id == id)?.shard?;
+    primary(nodes, Some(shard)).filter(|node| node.id != id)
+}
+
+/// Of all copies of a shard that say they are its primary, the one of the latest epoch.
+fn primary(nodes: &[NodeView], shard: Option<u16>) -> Option<&NodeView> {
+    let epoch = |node: &NodeView| node.status.as_ref()?.get("epoch")?.as_u64();
     nodes
         .iter()
-        .find(|copy| copy.id != id && copy.shard == Some(shard) && copy.is_primary())
+        .filter(|node| node.shard == shard && node.is_primary())
+        .max_by_key(|node| epoch(node))
 }
 
 /// Whether `text` has `id` as a whole word: `web-1` is not in `web-12`.
@@ -303,6 +311,28 @@ mod tests {
         let replaced = fault.replaced.map(|by| (by.by, by.after_ms));
         assert_eq!(replaced, Some(("store-0b".to_owned(), 700)));
         assert_eq!(fault.healed_after_ms, Some(1_200));
+    }
+
+    #[test]
+    fn a_primary_that_wakes_up_deposed_has_healed_when_it_knows() {
+        let store = |id, role, epoch| {
+            let status = json!({ "role": role, "epoch": epoch });
+            node(id, Role::Store, Some(0), status)
+        };
+        let mut frozen = store("store-0a", "primary", 1);
+        frozen.condition = Condition::Paused;
+        let promoted = store("store-0b", "primary", 2);
+        let mut faults = Faults::default();
+        faults.began(at(0), 0, "store-0a", "paused", true, Tally::default());
+        faults.look(at(500), &[frozen, promoted.clone()], Tally::default());
+        let deposed = store("store-0a", "primary", 1);
+        faults.look(at(900), &[deposed, promoted.clone()], Tally::default());
+        let follows = store("store-0a", "replica", 2);
+        faults.look(at(1_100), &[follows, promoted], Tally::default());
+        let fault = faults.list().remove(0);
+        let replaced = fault.replaced.map(|by| (by.by, by.after_ms));
+        assert_eq!(replaced, Some(("store-0b".to_owned(), 500)));
+        assert_eq!(fault.healed_after_ms, Some(1_100));
     }
 
     #[test]

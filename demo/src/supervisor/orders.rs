@@ -59,12 +59,15 @@ impl Run {
         let paused = node.condition == Condition::Paused;
         let signal = |signal| running.signal(signal).map_err(|error| error.to_string());
         let did = match action {
+            // Nobody survives it: that it has ended may be heard later, and it is down from now on.
             Action::Kill => {
                 signal(Signal::KILL)?;
+                node.condition = Condition::Down;
                 "killed"
             }
             Action::Hold => {
                 signal(Signal::KILL)?;
+                node.condition = Condition::Down;
                 node.held = true;
                 "killed, and hold down,"
             }

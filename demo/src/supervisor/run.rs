@@ -297,16 +297,22 @@ impl Run {
             Message::Act { answer, .. } | Message::Scale { answer, .. } if self.ending => {
                 let _gone = answer.send(Err("this run is ending".to_owned()));
             }
+            // Whoever has an answer finds it in the snapshot.
             Message::Act { id, action, answer } => {
-                let _gone = answer.send(self.act(&id, action));
+                let did = self.act(&id, action);
+                self.publish();
+                let _gone = answer.send(did);
             }
             Message::Scale { role, to, answer } => {
-                let _gone = answer.send(self.scale(role, to));
+                let did = self.scale(role, to);
+                self.publish();
+                let _gone = answer.send(did);
             }
             Message::Lag { to, answer } => {
                 self.lag = to;
                 self.say("you", format!("replicas apply {} ms late", to.as_millis()));
                 self.tell_lag();
+                self.publish();
                 let _gone = answer.send(Ok(()));
             }
             Message::Remove { path, answer } => {

@@ -36,6 +36,32 @@ fn wait_state(page: &Page<'_>, id: &str, state: &str) {
     );
 }
 
+/// Where everything is that one might be about to click.
+const PLACES: &str = "JSON.stringify([...document.querySelectorAll('button, select, h2')]
+    .map((one) => one.getBoundingClientRect()).map((box) => [box.x, box.y]))";
+
+/// From now on notes each state of the box of `id`, however short, and where everything was then.
+fn watch(page: &Page<'_>, id: &str) {
+    page.eval(&format!(
+        "(() => {{
+          const box = document.querySelector('[data-node={id:?}]');
+          const note = () => noted.push([box.dataset.state, {PLACES}]);
+          window.noted = [];
+          new MutationObserver(note).observe(box, {{ attributeFilter: ['data-state'] }});
+        }})()"
+    ));
+}
+
+/// Waits until what is watched has been down and is up again; the places at each step.
+fn wait_down_and_up(page: &Page<'_>) -> Vec<Value> {
+    let noted = page.wait(
+        "it was shown down and is shown up",
+        "noted.some(([state]) => state === 'down') && noted.at(-1)[0] === 'up' && noted",
+    );
+    let noted = noted.as_array().unwrap();
+    noted.iter().map(|step| step[1].clone()).collect()
+}
+
 /// Waits until the element `id` says something with `what`, and gives all that it says.
 fn wait_text(page: &Page<'_>, id: &str, what: &str) -> String {
     let text = format!("document.getElementById({id:?}).textContent");
@@ -63,12 +89,12 @@ fn a_click_kills_a_web_server_and_the_page_shows_why_and_its_return() {
     let up = world.up(&["--rps", "20"]);
     let browser = Browser::start(&world);
     let page = open(&browser, &up);
+    watch(&page, "web-1");
     page.click("[data-node=web-1] [data-action=kill]");
     wait_log(&page, "you", "killed web-1");
-    wait_state(&page, "web-1", "down");
     wait_log(&page, "web-1", "SIGKILL");
+    wait_down_and_up(&page);
     wait_log(&page, "web-1", "is back");
-    wait_state(&page, "web-1", "up");
     wait_text(&page, "faults", "served again after");
     assert_no_faults(&page, &up);
     let ports = up.ports();
@@ -240,18 +266,16 @@ fn nothing_moves_while_things_happen() {
         "the first figures are here",
         "document.getElementById('f-rps').textContent !== '–'",
     );
-    // Where everything is that one might be about to click.
-    let places = "JSON.stringify([...document.querySelectorAll('button, select, h2')]
-        .map((one) => one.getBoundingClientRect()).map((box) => [box.x, box.y]))";
     for width in [1280, 390] {
         page.screen(width, 800, "light");
-        let before = page.eval(places);
+        let before = page.eval(PLACES);
+        watch(&page, "web-1");
         page.eval("document.querySelector('#tour-act button').click()");
-        wait_state(&page, "web-1", "down");
-        assert_eq!(page.eval(places), before, "{width}: while it is down");
-        wait_state(&page, "web-1", "up");
+        for step in wait_down_and_up(&page) {
+            assert_eq!(step, before, "{width} wide");
+        }
         wait_text(&page, "tour-result", "served again");
-        assert_eq!(page.eval(places), before, "{width}: when it is back");
+        assert_eq!(page.eval(PLACES), before, "{width} wide, when all is told");
     }
     assert_no_faults(&page, &up);
 }
