@@ -16,7 +16,8 @@
 //!
 //! # When to use something else
 //!
-//! A database that shards itself (Vitess, Citus, CockroachDB) needs no router in the service. One
+//! A database that shards itself (Vitess, Citus, CockroachDB), or a proxy that does (pgdog), needs no
+//! router in the service. One
 //! database that is merely slow needs an index or a replica first: sharding costs joins and
 //! transactions.
 //!
@@ -33,13 +34,14 @@
 //! * [`group`] splits a batch by shard and [`Batch::restore`] puts the answers back in order.
 //! * [`scatter`] asks many shards at once and says which of them answered ([`Coverage`]);
 //!   [`merge_page`] makes one ordered page of their lists.
+//! * [`reshard`] moves rows to the shards of a new map while they are read and written.
 //! * [`Skew`] tells whether a candidate for a shard key spreads evenly.
 //!
 //! # Costs
 //!
 //! A look-up is a few instructions for [`Modulo`] and [`Slots`], a binary search for [`Ranges`] and a
-//! search tree look-up for [`Directory`] (which copies a key of bytes); no lock. [`Slots`] take 4 bytes
-//! a slot.
+//! hash look-up for [`Directory`]; no lock, no allocation. [`Slots`] take 4 bytes a slot. A batch of n
+//! keys over s shards is grouped in O(n log s). A page of l rows at offset o from s lists is O((o + l) s).
 //!
 //! # Features
 //!
@@ -54,6 +56,7 @@ mod merge;
 mod partition;
 #[cfg(feature = "consistent-hash")]
 mod placed;
+pub mod reshard;
 mod skew;
 
 pub use batch::{Batch, Group, RestoreError, group};
