@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use stackbeam_lru_cache::{Lru, load::ReadThrough, sync};
+use stackbeam_lru_cache::{load::ReadThrough, sync};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cache = sync::Builder::new(1_000)
         .with_ttl(Duration::from_secs(60))
-        .build::<Lru>();
+        .build();
     let pages: ReadThrough<String, Arc<str>, std::io::Error> = ReadThrough::new(cache);
     let rendered = Arc::new(AtomicU32::new(0));
     let askers: Vec<_> = (0..100)

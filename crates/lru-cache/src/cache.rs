@@ -9,8 +9,9 @@ use core::time::Duration;
 use equivalent::Equivalent;
 use foldhash::fast::FixedState;
 
-use crate::engine::{Cause, Engine, Entry, Stats};
-use crate::policy::{Lru, Policy};
+use crate::engine::{Engine, Gone, New};
+use crate::policy::{Adaptive, Policy};
+use crate::stats::{Cause, Stats};
 
 /// An entry that is heavier than the whole cache, handed back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -95,7 +96,11 @@ impl<K, V, S> Builder<K, V, S> {
         S: BuildHasher,
     {
         Cache {
-            engine: Engine::new(self.hasher),
+            engine: Engine::new(
+                self.hasher,
+                // Of entries that are weighed nobody knows how many there will be.
+                self.weigher.as_ref().map_or(self.capacity, |_| 0),
+            ),
             capacity: self.capacity,
             ttl: self.ttl,
             weigher: self.weigher,
@@ -108,7 +113,7 @@ impl<K, V, S> Builder<K, V, S> {
 ///
 /// It has no clock: [`Cache::advance`] tells it the time, as the time since a moment of the caller's
 /// choice. A cache without expiry never needs it.
-pub struct Cache<K, V, P = Lru, S = FixedState> {
+pub struct Cache<K, V, P = Adaptive, S = FixedState> {
     engine: Engine<K, V, P, S>,
     capacity: u64,
     ttl: Option<Duration>,
@@ -147,15 +152,26 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// The value of a key, to be changed in place. Its weight stays what it was.
     pub fn get_mut<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<&mut V> {
         let hash = self.engine.hash(key);
-        self.engine.get(hash, key, self.now).0
+        let Some(slot) = self.engine.find(hash, key) else {
+            self.engine.stats.misses += 1;
+            return None;
+        };
+        if self.engine.expires(slot) <= self.now {
+            self.engine.stats.misses += 1;
+            self.engine.take(slot, Cause::Expired);
+            return None;
+        }
+        self.engine.stats.hits += 1;
+        self.engine.hit(slot, hash);
+        Some(self.engine.value_mut(slot))
     }
 
     /// The value of a key without counting as a use.
     pub fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<&V> {
         self.engine
-            .peek(self.engine.hash(key), key)
-            .filter(|entry| entry.expires > self.now)
-            .map(|entry| &entry.value)
+            .find(self.engine.hash(key), key)
+            .filter(|slot| self.engine.expires(*slot) > self.now)
+            .map(|slot| self.engine.value(slot))
     }
 
     /// Inserts an entry and returns the value that the key had. What has to make room is dropped. An
@@ -193,8 +209,12 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
             .as_ref()
             .map_or(1, |weigh| weigh(&key, &value).max(1));
         let hash = self.engine.hash(&key);
-        let old = self.engine.remove(hash, &key, Cause::Replaced);
+        let known = self.engine.find(hash, &key);
+        let others = self.engine.stats.weight - known.map_or(0, |slot| self.engine.weight(slot));
         if weight > self.capacity {
+            if let Some(slot) = known {
+                self.engine.take(slot, Cause::Replaced);
+            }
             self.engine.stats.refused += 1;
             return Err(TooHeavy {
                 key,
@@ -203,37 +223,70 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
                 capacity: self.capacity,
             });
         }
-        while self.engine.stats.weight > self.capacity - weight {
-            if self.engine.evict(self.now).is_none() {
-                break;
-            }
-        }
-        self.engine.put(Entry {
+        let new = New {
             key,
             value,
             hash,
             weight,
             expires: ttl.map_or(Duration::MAX, |ttl| self.now.saturating_add(ttl)),
-        });
-        Ok(old
-            .filter(|old| old.expires > self.now)
-            .map(|old| old.value))
+        };
+        let Some(slot) = known else {
+            self.put(new);
+            return Ok(None);
+        };
+        let old = if others <= self.capacity - weight {
+            self.engine.replace(slot, new)
+        } else {
+            let old = self.engine.take(slot, Cause::Replaced);
+            self.put(new);
+            old
+        };
+        Ok((old.expires > self.now).then_some(old.value))
+    }
+
+    /// Puts in an entry that is not there and fits, letting go whoever has to.
+    fn put(&mut self, new: New<K, V>) {
+        loop {
+            let over = (self.engine.stats.weight).saturating_sub(self.capacity - new.weight);
+            let victim = if over == 0 {
+                None
+            } else {
+                self.engine.victim(Some(new.hash))
+            };
+            let Some(victim) = victim else {
+                self.engine.put(new);
+                return;
+            };
+            let cause = self.cause(victim);
+            if self.engine.weight(victim) >= over {
+                self.engine.put_for(victim, new, cause);
+                return;
+            }
+            self.engine.take(victim, cause);
+        }
+    }
+
+    /// Why a victim leaves.
+    fn cause(&self, victim: u32) -> Cause {
+        if self.engine.expires(victim) <= self.now {
+            Cause::Expired
+        } else {
+            Cause::Evicted
+        }
     }
 
     /// Removes a key and returns its value, unless its time was over.
     pub fn remove<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<V> {
-        let hash = self.engine.hash(key);
-        self.engine
-            .remove(hash, key, Cause::Removed)
-            .filter(|entry| entry.expires > self.now)
-            .map(|entry| entry.value)
+        let slot = self.engine.find(self.engine.hash(key), key)?;
+        let gone = self.engine.take(slot, Cause::Removed);
+        (gone.expires > self.now).then_some(gone.value)
     }
 
     /// Removes every entry whose time is over and returns how many there were. O(entries).
     pub fn remove_expired(&mut self) -> usize {
         let now = self.now;
         self.engine
-            .remove_where(Cause::Expired, |entry| entry.expires <= now)
+            .take_where(Cause::Expired, |_, _, expires| expires <= now)
             .len()
     }
 
@@ -241,7 +294,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
         let gone = self
             .engine
-            .remove_where(Cause::Removed, |entry| !keep(&entry.key, &entry.value));
+            .take_where(Cause::Removed, |key, value, _| !keep(key, value));
         drop(gone);
     }
 
@@ -255,10 +308,11 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         self.capacity = capacity;
         let mut gone = Vec::new();
         while self.engine.stats.weight > capacity {
-            let Some((entry, _)) = self.engine.evict(self.now) else {
+            let Some(victim) = self.engine.victim(None) else {
                 break;
             };
-            gone.push((entry.key, entry.value));
+            let Gone { key, value, .. } = self.engine.take(victim, self.cause(victim));
+            gone.push((key, value));
         }
         gone
     }
@@ -267,9 +321,9 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         let now = self.now;
         self.engine
-            .entries()
-            .filter(move |entry| entry.expires > now)
-            .map(|entry| (&entry.key, &entry.value))
+            .iter()
+            .filter(move |(_, _, expires)| *expires > now)
+            .map(|(key, value, _)| (key, value))
     }
 
     /// How many entries there are, some of which may have expired unnoticed.
@@ -294,6 +348,13 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     #[must_use]
     pub const fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    /// Bytes that the cache keeps on the heap: entries, index and policy, whatever is in use or kept
+    /// in reserve, without what keys and values own themselves.
+    #[must_use]
+    pub fn memory_used(&self) -> usize {
+        self.engine.memory()
     }
 
     /// What happened so far.

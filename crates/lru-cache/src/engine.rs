@@ -1,102 +1,69 @@
-//! The engine under both faces: a slab of entries, a hash table of slot numbers, a policy.
+//! The engine under both faces: a dense slab of entries, an index of slot numbers, a policy.
+//!
+//! What most entries do not have (a weight of their own, a time to live) is in columns beside the slab,
+//! which exist from the first entry on that has it.
 
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hash};
+use core::mem;
 use core::time::Duration;
 
 use equivalent::Equivalent;
-use hashbrown::HashTable;
 
+use crate::index::Index;
+use crate::list::{reserve_exact, slot_at};
 use crate::policy::Policy;
+use crate::stats::{Cause, Stats};
 
-/// Why an entry left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Cause {
-    /// Room was needed.
-    Evicted,
-    /// Its time was over.
-    Expired,
-    /// The same key was inserted again.
-    Replaced,
-    /// The caller removed it.
-    Removed,
+/// Room made at first, in entries.
+const FIRST: usize = 8;
+
+/// An entry that has left.
+#[derive(Debug)]
+pub(crate) struct Gone<K, V> {
+    pub(crate) key: K,
+    pub(crate) value: V,
+    pub(crate) weight: u64,
+    /// When its time was to end; [`Duration::MAX`] means never.
+    pub(crate) expires: Duration,
 }
 
-/// Counters. `inserted = entries + evicted + expired + replaced + removed`, and
-/// `lookups = hits + misses`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Look-ups that found a live entry.
-    pub hits: u64,
-    /// Look-ups that did not.
-    pub misses: u64,
-    /// Entries put in.
-    pub inserted: u64,
-    /// Entries that made room.
-    pub evicted: u64,
-    /// Entries that left because their time was over.
-    pub expired: u64,
-    /// Entries that gave way to a new value of their key.
-    pub replaced: u64,
-    /// Entries that the caller removed.
-    pub removed: u64,
-    /// Entries refused because they were heavier than the whole cache.
-    pub refused: u64,
-    /// Entries there are now, some of which may have expired unnoticed.
-    pub entries: u64,
-    /// The sum of their weights.
-    pub weight: u64,
-}
-
-impl Stats {
-    /// Adds another part's counters to this one's.
-    #[must_use]
-    pub const fn plus(mut self, other: &Self) -> Self {
-        self.hits += other.hits;
-        self.misses += other.misses;
-        self.inserted += other.inserted;
-        self.evicted += other.evicted;
-        self.expired += other.expired;
-        self.replaced += other.replaced;
-        self.removed += other.removed;
-        self.refused += other.refused;
-        self.entries += other.entries;
-        self.weight += other.weight;
-        self
-    }
-}
-
-/// An entry and what is known of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Entry<K, V> {
+/// An entry that comes in.
+#[derive(Debug)]
+pub(crate) struct New<K, V> {
     pub(crate) key: K,
     pub(crate) value: V,
     pub(crate) hash: u64,
     pub(crate) weight: u64,
-    /// When it ends, on the owner's time line; [`Duration::MAX`] means never.
+    /// When its time ends; [`Duration::MAX`] means never.
     pub(crate) expires: Duration,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Engine<K, V, P, S> {
-    table: HashTable<u32>,
-    slots: Vec<Option<Entry<K, V>>>,
-    free: Vec<u32>,
+    index: Index,
+    entries: Vec<(K, V)>,
+    /// Empty while every entry weighs 1.
+    weights: Vec<u64>,
+    /// Empty while no entry can expire.
+    ends: Vec<Duration>,
     policy: P,
     hasher: S,
+    /// Entries that are expected at most: room grows step by step up to exactly this.
+    expected: usize,
     pub(crate) stats: Stats,
 }
 
 impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
-    pub(crate) fn new(hasher: S) -> Self {
+    pub(crate) fn new(hasher: S, expected: u64) -> Self {
         Self {
-            table: HashTable::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
+            index: Index::new(0),
+            entries: Vec::new(),
+            weights: Vec::new(),
+            ends: Vec::new(),
             policy: P::default(),
             hasher,
+            expected: usize::try_from(expected).unwrap_or(usize::MAX),
             stats: Stats::default(),
         }
     }
@@ -105,149 +72,221 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         self.hasher.hash_one(key)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
+    pub(crate) const fn len(&self) -> usize {
+        self.entries.len()
     }
 
-    fn find<Q: Equivalent<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<u32> {
-        self.table
-            .find(hash, |slot| {
-                self.slots
-                    .get(*slot as usize)
-                    .and_then(Option::as_ref)
-                    .is_some_and(|entry| entry.hash == hash && key.equivalent(&entry.key))
-            })
+    /// The slot of a key, whether or not its time is over.
+    #[inline]
+    pub(crate) fn find<Q: Equivalent<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<u32> {
+        self.index.find(hash, |slot| {
+            self.entries
+                .get(slot as usize)
+                .is_some_and(|(known, _)| key.equivalent(known))
+        })
+    }
+
+    pub(crate) fn value(&self, slot: u32) -> &V {
+        &self.entries[slot as usize].1
+    }
+
+    pub(crate) fn value_mut(&mut self, slot: u32) -> &mut V {
+        &mut self.entries[slot as usize].1
+    }
+
+    pub(crate) fn weight(&self, slot: u32) -> u64 {
+        self.weights.get(slot as usize).copied().unwrap_or(1)
+    }
+
+    /// When an entry's time ends; [`Duration::MAX`] means never, and no clock need be read.
+    #[inline]
+    pub(crate) fn expires(&self, slot: u32) -> Duration {
+        self.ends
+            .get(slot as usize)
             .copied()
+            .unwrap_or(Duration::MAX)
     }
 
-    fn entry(&self, slot: u32) -> Option<&Entry<K, V>> {
-        self.slots.get(slot as usize).and_then(Option::as_ref)
+    pub(crate) fn hit(&mut self, slot: u32, hash: u64) {
+        self.policy.hit(slot, hash);
     }
 
-    /// The entry of a key, if it is there, whether or not its time is over. Counts nothing.
-    pub(crate) fn peek<Q: Equivalent<K> + ?Sized>(
-        &self,
-        hash: u64,
-        key: &Q,
-    ) -> Option<&Entry<K, V>> {
-        self.entry(self.find(hash, key)?)
-    }
-
-    /// Whether the entry of a key can expire: only then a clock has to be read.
     #[cfg(feature = "std")]
-    pub(crate) fn can_expire<Q: Equivalent<K> + ?Sized>(&self, hash: u64, key: &Q) -> bool {
-        self.peek(hash, key)
-            .is_some_and(|entry| entry.expires != Duration::MAX)
-    }
-
-    /// Looks a key up and counts it. An entry whose time is over leaves and is handed out apart.
-    pub(crate) fn get<Q: Equivalent<K> + ?Sized>(
-        &mut self,
-        hash: u64,
-        key: &Q,
-        now: Duration,
-    ) -> (Option<&mut V>, Option<Entry<K, V>>) {
-        let Some(slot) = self.find(hash, key) else {
-            self.stats.misses += 1;
-            return (None, None);
-        };
-        let over = self.entry(slot).is_some_and(|entry| entry.expires <= now);
-        if over {
-            self.stats.misses += 1;
-            return (None, self.take(slot, Cause::Expired));
-        }
-        self.stats.hits += 1;
-        self.policy.hit(slot);
-        let entry = self.slots.get_mut(slot as usize).and_then(Option::as_mut);
-        (entry.map(|entry| &mut entry.value), None)
+    /// Notes a hit without exclusive access, if the policy can.
+    #[inline]
+    pub(crate) fn hit_shared(&self, slot: u32, hash: u64) -> bool {
+        P::SHARES_HITS && self.policy.hit_shared(slot, hash)
     }
 
     /// Puts an entry in. The key must not be there, and there must be room.
-    pub(crate) fn put(&mut self, entry: Entry<K, V>) {
-        let hash = entry.hash;
-        self.stats.inserted += 1;
+    pub(crate) fn put(&mut self, new: New<K, V>) {
+        if self.entries.len() == self.index.room() || self.entries.len() == self.entries.capacity()
+        {
+            self.grow();
+        }
+        let slot = slot_at(self.entries.len());
         self.stats.entries += 1;
-        self.stats.weight += entry.weight;
-        let slot = if let Some(slot) = self.free.pop() {
-            if let Some(place) = self.slots.get_mut(slot as usize) {
-                *place = Some(entry);
+        self.entries.push((new.key, new.value));
+        self.note(slot, new.weight, new.expires);
+        self.index.insert(new.hash, slot);
+        self.policy.insert(slot, new.hash, new.weight);
+    }
+
+    fn note(&mut self, slot: u32, weight: u64, expires: Duration) {
+        self.stats.inserted += 1;
+        self.stats.weight += weight;
+        let entries = self.entries.len();
+        set_or_leave_out(&mut self.weights, slot, weight, 1, entries);
+        set_or_leave_out(&mut self.ends, slot, expires, Duration::MAX, entries);
+    }
+
+    /// Puts an entry in the place of another one, which leaves.
+    pub(crate) fn put_for(&mut self, slot: u32, new: New<K, V>, cause: Cause) -> Gone<K, V> {
+        let before = self.hash(&self.entries[slot as usize].0);
+        self.policy
+            .remove(slot, before, matches!(cause, Cause::Evicted));
+        self.index.remove(before, slot);
+        let gone = self.exchange(slot, new.key, new.value, cause);
+        self.note(slot, new.weight, new.expires);
+        self.stats.weight -= gone.weight;
+        self.index.insert(new.hash, slot);
+        self.policy.insert(slot, new.hash, new.weight);
+        gone
+    }
+
+    /// Gives a key another value, where it is.
+    pub(crate) fn replace(&mut self, slot: u32, new: New<K, V>) -> Gone<K, V> {
+        let gone = self.exchange(slot, new.key, new.value, Cause::Replaced);
+        self.note(slot, new.weight, new.expires);
+        self.stats.weight -= gone.weight;
+        self.policy.replaced(slot, new.hash, new.weight);
+        gone
+    }
+
+    fn exchange(&mut self, slot: u32, key: K, value: V, cause: Cause) -> Gone<K, V> {
+        self.stats.left(cause);
+        let (weight, expires) = (self.weight(slot), self.expires(slot));
+        let (key, value) = mem::replace(&mut self.entries[slot as usize], (key, value));
+        Gone {
+            key,
+            value,
+            weight,
+            expires,
+        }
+    }
+
+    /// Makes room: twice as much while that is less than what is expected, then an eighth more.
+    fn grow(&mut self) {
+        let now = self.entries.len();
+        let room = if now < self.expected {
+            (now * 2).max(FIRST).min(self.expected)
+        } else {
+            now + now / 8 + FIRST
+        };
+        reserve_exact(&mut self.entries, room);
+        if !self.weights.is_empty() {
+            reserve_exact(&mut self.weights, room);
+        }
+        if !self.ends.is_empty() {
+            reserve_exact(&mut self.ends, room);
+        }
+        self.policy.reserve(room);
+        if self.index.room() < room {
+            self.index = Index::new(room);
+            for (slot, (key, _)) in self.entries.iter().enumerate() {
+                self.index.insert(self.hasher.hash_one(key), slot_at(slot));
             }
-            slot
-        } else {
-            self.slots.push(Some(entry));
-            // 2^32 entries of at least 40 bytes: memory ends first.
-            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
-        };
-        let slots = &self.slots;
-        self.table.insert_unique(hash, slot, |slot| {
-            slots
-                .get(*slot as usize)
-                .and_then(Option::as_ref)
-                .map_or(0, |entry| entry.hash)
-        });
-        self.policy.insert(slot, hash);
-    }
-
-    /// Takes the entry of a key out.
-    pub(crate) fn remove<Q: Equivalent<K> + ?Sized>(
-        &mut self,
-        hash: u64,
-        key: &Q,
-        cause: Cause,
-    ) -> Option<Entry<K, V>> {
-        let slot = self.find(hash, key)?;
-        self.take(slot, cause)
-    }
-
-    /// Takes out whoever the policy would let go. It counts as expired if its time is over.
-    pub(crate) fn evict(&mut self, now: Duration) -> Option<(Entry<K, V>, Cause)> {
-        let slot = self.policy.victim()?;
-        let cause = if self.entry(slot)?.expires <= now {
-            Cause::Expired
-        } else {
-            Cause::Evicted
-        };
-        Some((self.take(slot, cause)?, cause))
-    }
-
-    fn take(&mut self, slot: u32, cause: Cause) -> Option<Entry<K, V>> {
-        let hash = self.entry(slot)?.hash;
-        if let Ok(found) = self.table.find_entry(hash, |at| *at == slot) {
-            found.remove();
         }
-        self.policy.remove(slot);
-        self.free.push(slot);
-        let entry = self.slots.get_mut(slot as usize)?.take()?;
+    }
+
+    /// Whom the policy would let go.
+    pub(crate) fn victim(&mut self, newcomer: Option<u64>) -> Option<u32> {
+        self.policy.victim(newcomer)
+    }
+
+    /// Takes an entry out; the last one takes its place.
+    pub(crate) fn take(&mut self, slot: u32, cause: Cause) -> Gone<K, V> {
+        let hash = self.hash(&self.entries[slot as usize].0);
+        self.policy
+            .remove(slot, hash, matches!(cause, Cause::Evicted));
+        self.index.remove(hash, slot);
+        let last = slot_at(self.entries.len() - 1);
+        if slot != last {
+            let hash = self.hash(&self.entries[last as usize].0);
+            self.index.rename(hash, last, slot);
+            self.policy.moved(last, slot);
+        }
+        let (weight, expires) = (self.weight(slot), self.expires(slot));
+        swap_remove(&mut self.weights, slot, last);
+        swap_remove(&mut self.ends, slot, last);
+        let (key, value) = self.entries.swap_remove(slot as usize);
         self.stats.entries -= 1;
-        self.stats.weight -= entry.weight;
-        match cause {
-            Cause::Evicted => self.stats.evicted += 1,
-            Cause::Expired => self.stats.expired += 1,
-            Cause::Replaced => self.stats.replaced += 1,
-            Cause::Removed => self.stats.removed += 1,
+        self.stats.weight -= weight;
+        self.stats.left(cause);
+        Gone {
+            key,
+            value,
+            weight,
+            expires,
         }
-        Some(entry)
     }
 
-    /// Takes out every entry that `doomed` names.
-    pub(crate) fn remove_where(
+    /// Takes out every entry that `doomed` names, given the key, the value and when its time ends.
+    pub(crate) fn take_where(
         &mut self,
         cause: Cause,
-        mut doomed: impl FnMut(&Entry<K, V>) -> bool,
-    ) -> Vec<Entry<K, V>> {
-        let slots: Vec<u32> = self
-            .table
-            .iter()
-            .copied()
-            .filter(|slot| self.entry(*slot).is_some_and(&mut doomed))
-            .collect();
-        slots
-            .into_iter()
-            .filter_map(|slot| self.take(slot, cause))
-            .collect()
+        mut doomed: impl FnMut(&K, &V, Duration) -> bool,
+    ) -> Vec<Gone<K, V>> {
+        let mut gone = Vec::new();
+        // From the end: what takes the place of one that left has been looked at.
+        for slot in (0..slot_at(self.entries.len())).rev() {
+            let (key, value) = &self.entries[slot as usize];
+            if doomed(key, value, self.expires(slot)) {
+                gone.push(self.take(slot, cause));
+            }
+        }
+        gone
     }
 
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry<K, V>> {
-        self.slots.iter().flatten()
+    /// Entries with when their time ends.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V, Duration)> {
+        self.entries
+            .iter()
+            .enumerate()
+            .map(|(slot, (key, value))| (key, value, self.expires(slot_at(slot))))
+    }
+
+    /// Bytes on the heap, without what keys and values own there.
+    pub(crate) fn memory(&self) -> usize {
+        self.index.memory()
+            + self.entries.capacity() * size_of::<(K, V)>()
+            + self.weights.capacity() * size_of::<u64>()
+            + self.ends.capacity() * size_of::<Duration>()
+            + self.policy.memory()
+    }
+}
+
+/// Sets a cell of a column that is empty while all its cells have the usual value, and as long as the
+/// slab otherwise.
+fn set_or_leave_out<T: Copy + PartialEq>(
+    column: &mut Vec<T>,
+    slot: u32,
+    value: T,
+    usual: T,
+    entries: usize,
+) {
+    if column.is_empty() && value == usual {
+        return;
+    }
+    column.resize(entries, usual);
+    column[slot as usize] = value;
+}
+
+/// Takes a cell out of such a column of which `last` is the last slot.
+fn swap_remove<T: Copy>(column: &mut Vec<T>, slot: u32, last: u32) {
+    let end = column.get(last as usize).copied();
+    if let (Some(end), Some(cell)) = (end, column.get_mut(slot as usize)) {
+        *cell = end;
+        column.truncate(last as usize);
     }
 }

@@ -33,7 +33,10 @@
 //!
 //! # Concepts
 //!
-//! * A [`Policy`] decides who leaves: [`Fifo`], [`Lru`], [`Lfu`], [`Sieve`] or [`S3Fifo`]; your own is five methods.
+//! * A [`Policy`] decides who leaves. The default, [`Adaptive`], has the queues of S3-FIFO and chooses
+//!   their settings by simulating others on a sample of the keys. There are also [`Fifo`], [`Lru`],
+//!   [`Lfu`], [`Clock`], [`Sieve`], [`S3Fifo`], [`TwoQ`], [`Arc`] and [`WTinyLfu`], and [`Gdsf`] for
+//!   entries of very different weights. Your own is five methods.
 //! * *Weight*: what an entry counts against the capacity, 1 unless a weigher says otherwise. The sum of
 //!   weights never exceeds the capacity, at no instant. An entry heavier than the whole cache is
 //!   refused and handed back.
@@ -48,10 +51,15 @@
 //!
 //! # Costs
 //!
-//! All operations are O(1) but [`Lfu`]'s ageing (amortised O(1)) and the ones that say otherwise. An
-//! entry takes its key and value, 32 bytes of book-keeping, 8 to 12 bytes for the policy ([`S3Fifo`] up to 60) and about 5
-//! bytes for the hash table. A hit of `sync::Cache` takes one shard's lock and clones the value: put
-//! large values behind an `Arc`. The clock is read only for entries that can expire.
+//! All operations are O(1) but what the policy or the operation says otherwise: growing (amortised),
+//! [`Lfu`]'s and [`WTinyLfu`]'s ageing (amortised), [`Gdsf`] (logarithmic). Keys and values are in one
+//! dense vector, without a byte between them; an entry takes 7 bytes for the index besides, and what the
+//! policy says: 8 for [`Lru`], 14 for the queues of [`S3Fifo`] with their memory of departures. Weights
+//! take 8 bytes an entry if there is a weigher, expiry 16 from the first entry on that can expire.
+//! [`Cache::memory_used`] counts them. An eviction hashes the key that leaves.
+//!
+//! A hit of `sync::Cache` takes one shard's lock for reading, if the policy allows it, and clones the
+//! value: put large values behind an `Arc`. The clock is read only for entries that can expire.
 //!
 //! # Features
 //!
@@ -63,16 +71,20 @@ extern crate alloc;
 
 mod cache;
 mod engine;
+mod index;
 mod list;
 #[cfg(feature = "std")]
 pub mod load;
 mod policy;
+mod stats;
 #[cfg(feature = "std")]
 pub mod sync;
 
 pub use cache::{Builder, Cache, TooHeavy};
-pub use engine::{Cause, Stats};
-pub use policy::{Fifo, Lfu, Lru, Policy, S3Fifo, Sieve};
+pub use policy::{
+    Adaptive, Arc, Clock, Fifo, Gdsf, Lfu, Lru, Policy, S3Fifo, Sieve, TwoQ, WTinyLfu,
+};
+pub use stats::{Cause, Stats};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -18,7 +18,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
-use crate::policy::{Lru, Policy};
+use crate::policy::{Adaptive, Policy};
 use crate::sync::{Cache, Lease};
 
 /// Why no value came.
@@ -208,7 +208,7 @@ struct Under<K: Hash + Eq, V, E, P: Policy, S: BuildHasher> {
 /// At most one load of a key is under way at a time, except that a write or an invalidation during a
 /// load lets the next caller start another. Loads under way are as many as there are keys being asked
 /// for; bound them where the requests come in.
-pub struct ReadThrough<K: Hash + Eq, V, E, P: Policy = Lru, S: BuildHasher = RandomState> {
+pub struct ReadThrough<K: Hash + Eq, V, E, P: Policy = Adaptive, S: BuildHasher = RandomState> {
     shared: Arc<Shared<K, V, E, P, S>>,
 }
 

@@ -75,7 +75,7 @@ fn the_weight_is_never_above_the_capacity_with_many_threads() {
 fn the_listener_hears_every_cause_and_may_use_the_cache() {
     let heard = Arc::new(parking_lot_free::List::default());
     let log = Arc::clone(&heard);
-    let cache: sync::Cache<u32, u32> = sync::Builder::new(2)
+    let cache: sync::Cache<u32, u32, Lru> = sync::Builder::new(2)
         .with_shards(1)
         .with_listener(move |key, _, cause| log.push((key, cause)))
         .build();

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Policy;
-use crate::list::{Ends, Links};
+use crate::list::{Ends, Links, reserve_exact, set};
 
 /// Frequencies are counted up to this and no further.
 const COUNT_MAX: u8 = 63;
@@ -72,15 +72,13 @@ impl Lfu {
 }
 
 impl Policy for Lfu {
-    fn insert(&mut self, slot: u32, _hash: u64) {
-        if slot as usize >= self.counts.len() {
-            self.counts.resize(slot as usize + 1, 0);
-        }
+    fn insert(&mut self, slot: u32, _hash: u64, _weight: u64) {
+        set(&mut self.counts, slot, 0);
         self.entries += 1;
         self.join(slot, 0);
     }
 
-    fn hit(&mut self, slot: u32) {
+    fn hit(&mut self, slot: u32, _hash: u64) {
         let count = self.leave(slot);
         self.join(slot, count.saturating_add(1).min(COUNT_MAX));
         self.hits += 1;
@@ -89,13 +87,29 @@ impl Policy for Lfu {
         }
     }
 
-    fn remove(&mut self, slot: u32) {
+    fn remove(&mut self, slot: u32, _hash: u64, _evicted: bool) {
         self.leave(slot);
         self.entries -= 1;
     }
 
-    fn victim(&mut self) -> Option<u32> {
+    fn moved(&mut self, from: u32, to: u32) {
+        let count = self.counts[from as usize];
+        self.counts[to as usize] = count;
+        let queue = &mut self.queues[usize::from(count)];
+        self.links.moved(queue, from, to);
+    }
+
+    fn victim(&mut self, _newcomer: Option<u64>) -> Option<u32> {
         let lowest = self.occupied.trailing_zeros() as usize;
         self.queues.get(lowest)?.first()
+    }
+
+    fn reserve(&mut self, slots: usize) {
+        self.links.reserve(slots);
+        reserve_exact(&mut self.counts, slots);
+    }
+
+    fn memory(&self) -> usize {
+        self.links.memory() + self.counts.capacity() + size_of_val(&*self.queues)
     }
 }

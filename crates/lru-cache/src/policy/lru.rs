@@ -1,10 +1,9 @@
-//! Least recently used: good where the recent past foretells the near future.
+//! Least recently used: the classic.
 
 use super::Policy;
 use crate::list::{Ends, Links};
 
-/// Least recently used. One scan over more keys than fit flushes it; see [`Sieve`](super::Sieve) or
-/// [`Lfu`](super::Lfu) for that.
+/// Least recently used. A read moves the entry to the end of the queue. Takes 8 bytes a slot.
 #[derive(Debug, Clone, Default)]
 pub struct Lru {
     links: Links,
@@ -12,20 +11,31 @@ pub struct Lru {
 }
 
 impl Policy for Lru {
-    fn insert(&mut self, slot: u32, _hash: u64) {
+    fn insert(&mut self, slot: u32, _hash: u64, _weight: u64) {
         self.links.push_back(&mut self.queue, slot);
     }
 
-    fn hit(&mut self, slot: u32) {
-        self.links.remove(&mut self.queue, slot);
-        self.links.push_back(&mut self.queue, slot);
+    fn hit(&mut self, slot: u32, _hash: u64) {
+        self.links.move_back(&mut self.queue, slot);
     }
 
-    fn remove(&mut self, slot: u32) {
+    fn remove(&mut self, slot: u32, _hash: u64, _evicted: bool) {
         self.links.remove(&mut self.queue, slot);
     }
 
-    fn victim(&mut self) -> Option<u32> {
+    fn moved(&mut self, from: u32, to: u32) {
+        self.links.moved(&mut self.queue, from, to);
+    }
+
+    fn victim(&mut self, _newcomer: Option<u64>) -> Option<u32> {
         self.queue.first()
+    }
+
+    fn reserve(&mut self, slots: usize) {
+        self.links.reserve(slots);
+    }
+
+    fn memory(&self) -> usize {
+        self.links.memory()
     }
 }

@@ -1,36 +1,82 @@
 //! Who leaves when room is needed: one file a policy.
 
+mod adaptive;
+mod arc;
+mod clock;
 mod fifo;
+mod gdsf;
+mod ghost;
 mod lfu;
 mod lru;
+mod queues;
 mod s3fifo;
+mod shadow;
 mod sieve;
+mod sketch;
+mod two_q;
+mod w_tiny_lfu;
 
+pub use adaptive::Adaptive;
+pub use arc::Arc;
+pub use clock::Clock;
 pub use fifo::Fifo;
+pub use gdsf::Gdsf;
 pub use lfu::Lfu;
 pub use lru::Lru;
 pub use s3fifo::S3Fifo;
 pub use sieve::Sieve;
+pub use two_q::TwoQ;
+pub use w_tiny_lfu::WTinyLfu;
 
 /// Decides who leaves. It sees slots, small numbers that stand for entries while these are cached and
 /// are then used again, and the hashes of their keys.
 ///
 /// # What the cache promises
 ///
-/// `insert` names a slot that is not in use; `hit` and `remove` one that is; `victim` is asked only
-/// while some slot is in use.
+/// `insert` names a slot that is not in use, and no slot is above the number of entries; `hit` and
+/// `remove` name one that is; `victim` is asked only while some slot is in use.
 ///
 /// # What an implementor must keep true
 ///
 /// `victim` returns a slot in use, and `None` only if there is none. It does not remove it: `remove`
-/// follows. Memory is bounded by a constant for each slot ever in use at once.
+/// follows, with `evicted`, unless the entry could leave in no way. Memory is bounded by a constant
+/// for each slot ever in use at once.
 pub trait Policy: Default {
-    /// An entry came in.
-    fn insert(&mut self, slot: u32, hash: u64);
+    /// An entry came in. `weight` is at least 1.
+    fn insert(&mut self, slot: u32, hash: u64, weight: u64);
     /// An entry was read.
-    fn hit(&mut self, slot: u32);
-    /// An entry left, for whatever reason.
-    fn remove(&mut self, slot: u32);
-    /// Who should leave.
-    fn victim(&mut self) -> Option<u32>;
+    fn hit(&mut self, slot: u32, hash: u64);
+    /// An entry left: `evicted` to make room, or for another reason.
+    fn remove(&mut self, slot: u32, hash: u64, evicted: bool);
+    /// The entry at `from` is at `to` from now on, a slot that is not in use.
+    fn moved(&mut self, from: u32, to: u32);
+    /// Who should leave, for a newcomer with that hash if there is one.
+    fn victim(&mut self, newcomer: Option<u64>) -> Option<u32>;
+
+    /// Whether [`Policy::hit_shared`] ever takes a hit. Defaults to no.
+    const SHARES_HITS: bool = false;
+
+    /// An entry was read by one of several readers at once. `false` if that cannot be noted without
+    /// exclusive access; then [`Policy::hit`] is called with it. Defaults to `false`.
+    fn hit_shared(&self, slot: u32, hash: u64) -> bool {
+        let _ = (slot, hash);
+        false
+    }
+
+    /// An entry got another value and perhaps another weight. Defaults to one that leaves and one that
+    /// comes.
+    fn replaced(&mut self, slot: u32, hash: u64, weight: u64) {
+        self.remove(slot, hash, false);
+        self.insert(slot, hash, weight);
+    }
+
+    /// Makes room for so many slots in all. Columns sized here waste nothing. Defaults to nothing.
+    fn reserve(&mut self, slots: usize) {
+        let _ = slots;
+    }
+
+    /// Bytes that the policy keeps on the heap. Defaults to 0.
+    fn memory(&self) -> usize {
+        0
+    }
 }

@@ -1,0 +1,163 @@
+//! The default: S3-FIFO's queues with a correlation window, their settings chosen by simulation.
+
+use alloc::vec::Vec;
+
+use super::Policy;
+use super::queues::{Main, Queues, Settings};
+use super::shadow::Shadow;
+
+/// Entries of a cache in miniature, at least, if the cache itself has so many.
+const SHADOW_MIN: usize = 64;
+/// A cache in miniature has so many times fewer entries than the cache, at most.
+const SHADOW_SCALE: usize = 256;
+/// Requests between two choices, for each entry of the capacity.
+const CHOOSE_AFTER: u64 = 4;
+/// How much a period's misses still count in the next one.
+const MEMORY: f64 = 0.95;
+/// Other settings must have had so many of the present ones' misses, or fewer.
+const WORTH_IT: f64 = 0.98;
+
+/// Ghosts that the greatest share needs, in thousandths of the slots.
+const GHOSTS: usize = 1000;
+
+const fn setting(small: u16, window: u16, main: Main, ghost: u16) -> Settings {
+    Settings {
+        small,
+        window,
+        reads: 1,
+        main,
+        ghost,
+    }
+}
+
+const SETTINGS: [Settings; 6] = [
+    setting(100, 300, Main::Clock, 1000),
+    setting(10, 0, Main::Clock, 1000),
+    setting(300, 300, Main::Clock, 1000),
+    setting(700, 0, Main::Clock, 1000),
+    setting(20, 0, Main::Sieve, 1000),
+    setting(100, 300, Main::Sieve, 1000),
+];
+
+/// S3-FIFO with a correlation window, whose settings follow the traffic.
+#[derive(Debug)]
+pub struct Adaptive {
+    queues: Queues,
+    shadows: Vec<Shadow>,
+    /// A key is in the sample if these bits of its hash are 0.
+    mask: u64,
+    asked: u64,
+    period: u64,
+}
+
+impl Default for Adaptive {
+    fn default() -> Self {
+        Self {
+            queues: Queues::new(SETTINGS[0]),
+            shadows: Vec::new(),
+            mask: 0,
+            asked: 0,
+            period: u64::MAX,
+        }
+    }
+}
+
+impl Adaptive {
+    fn sampled(&self, hash: u64) -> bool {
+        hash >> 42 & self.mask == 0
+    }
+
+    fn ask(&mut self, hash: u64) {
+        for shadow in &mut self.shadows {
+            shadow.ask(hash);
+        }
+        self.asked += 1;
+        if self.asked >= self.period {
+            self.asked = 0;
+            self.choose();
+        }
+    }
+
+    fn choose(&mut self) {
+        let misses = |settings: Settings| {
+            self.shadows
+                .iter()
+                .find(|shadow| shadow.settings() == settings)
+                .map_or(f64::MAX, |shadow| shadow.misses)
+        };
+        let present = misses(self.queues.settings);
+        if let Some(best) = self
+            .shadows
+            .iter()
+            .min_by(|one, other| one.misses.total_cmp(&other.misses))
+            && best.misses < present * WORTH_IT
+        {
+            self.queues.settings = best.settings();
+        }
+        for shadow in &mut self.shadows {
+            shadow.misses *= MEMORY;
+        }
+    }
+}
+
+impl Policy for Adaptive {
+    fn insert(&mut self, slot: u32, hash: u64, _weight: u64) {
+        if self.sampled(hash) {
+            self.ask(hash);
+        }
+        self.queues.insert(slot, hash);
+    }
+
+    fn hit(&mut self, slot: u32, hash: u64) {
+        if self.sampled(hash) {
+            self.ask(hash);
+        }
+        self.queues.hit(slot);
+    }
+
+    fn replaced(&mut self, slot: u32, hash: u64, _weight: u64) {
+        self.hit(slot, hash);
+    }
+
+    fn remove(&mut self, slot: u32, hash: u64, evicted: bool) {
+        self.queues.remove(slot, hash, evicted);
+    }
+
+    fn moved(&mut self, from: u32, to: u32) {
+        self.queues.moved(from, to);
+    }
+
+    fn victim(&mut self, _newcomer: Option<u64>) -> Option<u32> {
+        self.queues.victim()
+    }
+
+    const SHARES_HITS: bool = true;
+
+    fn hit_shared(&self, slot: u32, hash: u64) -> bool {
+        let shared = !self.sampled(hash);
+        if shared {
+            self.queues.hit(slot);
+        }
+        shared
+    }
+
+    fn reserve(&mut self, slots: usize) {
+        self.queues.reserve(slots, slots * GHOSTS / 1000);
+        let mut scale = 1;
+        while scale < SHADOW_SCALE && slots / (scale * 2) >= SHADOW_MIN {
+            scale *= 2;
+        }
+        let capacity = (slots / scale).max(1);
+        self.mask = scale as u64 - 1;
+        self.period = CHOOSE_AFTER * capacity as u64;
+        self.asked = 0;
+        self.shadows = SETTINGS
+            .into_iter()
+            .map(|settings| Shadow::new(settings, capacity))
+            .collect();
+    }
+
+    fn memory(&self) -> usize {
+        self.queues.memory() + self.shadows.iter().map(Shadow::memory).sum::<usize>()
+    }
+}

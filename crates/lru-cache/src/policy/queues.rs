@@ -1,0 +1,283 @@
+//! The queues that S3-FIFO, Clock2Q+ and the adaptive policy share; they differ in settings.
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use super::ghost::Ghost;
+use crate::list::{Ends, Links, NONE, reserve_exact, set};
+
+/// The low bits of an entry's byte count its reads, up to this and no further.
+const COUNT: u8 = 3;
+/// It is in the main queue.
+const MAIN: u8 = 4;
+/// It came in so lately that reads do not count.
+const FRESH: u8 = 8;
+
+/// How the main queue finds who leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Main {
+    /// The oldest; one that was read goes to the end instead.
+    Clock,
+    /// The next under a hand that goes from the oldest to the newest; one that was read stays where it is.
+    Sieve,
+}
+
+/// What one may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// Thousandths of the entries that are in the small queue when room is needed.
+    pub(super) small: u16,
+    /// Thousandths of the small queue, the youngest, whose reads do not count.
+    pub(super) window: u16,
+    /// Reads that lead from the small queue to the main one.
+    pub(super) reads: u8,
+    pub(super) main: Main,
+    /// How many departures are remembered, in thousandths of the entries.
+    pub(super) ghost: u16,
+}
+
+fn thousandths(of: usize, share: u16) -> usize {
+    (of as u64 * u64::from(share) / 1000) as usize
+}
+
+#[derive(Debug)]
+pub(super) struct Queues {
+    pub(super) settings: Settings,
+    links: Links,
+    bytes: Vec<AtomicU8>,
+    small: Ends,
+    small_len: usize,
+    main: Ends,
+    main_len: usize,
+    /// Where SIEVE goes on.
+    hand: u32,
+    /// The oldest of those whose reads do not count: from here on, the small queue is fresh.
+    fresh: u32,
+    fresh_len: usize,
+    ghost: Ghost,
+    ghost_room: usize,
+}
+
+impl Queues {
+    /// `ghost_max` is the greatest share of ghosts that any settings will ask for.
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            links: Links::default(),
+            bytes: Vec::new(),
+            small: Ends::default(),
+            small_len: 0,
+            main: Ends::default(),
+            main_len: 0,
+            hand: NONE,
+            fresh: NONE,
+            fresh_len: 0,
+            ghost: Ghost::default(),
+            ghost_room: 0,
+        }
+    }
+
+    /// Makes room for so many slots, and for `ghosts` departures.
+    pub(super) fn reserve(&mut self, slots: usize, ghosts: usize) {
+        self.links.reserve(slots);
+        reserve_exact(&mut self.bytes, slots);
+        if self.ghost_room != ghosts {
+            self.ghost_room = ghosts;
+            self.ghost.resize(ghosts);
+        }
+    }
+
+    pub(super) const fn memory(&self) -> usize {
+        self.links.memory() + self.bytes.capacity() + self.ghost.memory()
+    }
+
+    pub(super) fn insert(&mut self, slot: u32, hash: u64) {
+        let limit =
+            thousandths(self.small_len + self.main_len, self.settings.ghost).min(self.ghost_room);
+        let returned = self.ghost.recall(hash, limit as u64);
+        if returned {
+            set(&mut self.bytes, slot, AtomicU8::new(MAIN));
+            self.join_main(slot);
+            return;
+        }
+        set(&mut self.bytes, slot, AtomicU8::new(FRESH));
+        self.links.push_back(&mut self.small, slot);
+        self.small_len += 1;
+        if self.fresh == NONE {
+            self.fresh = slot;
+        }
+        self.fresh_len += 1;
+        let window = thousandths(self.small_len, self.settings.window);
+        while self.fresh_len > window {
+            let oldest = self.fresh;
+            *self.bytes[oldest as usize].get_mut() &= !FRESH;
+            self.pass_fresh(oldest);
+        }
+    }
+
+    /// The oldest fresh one is that no more.
+    fn pass_fresh(&mut self, slot: u32) {
+        self.fresh_len -= 1;
+        if self.fresh == slot {
+            self.fresh = self.links.next(slot).unwrap_or(NONE);
+        }
+    }
+
+    fn join_main(&mut self, slot: u32) {
+        self.links.push_back(&mut self.main, slot);
+        self.main_len += 1;
+    }
+
+    #[inline]
+    pub(super) fn hit(&self, slot: u32) {
+        let cell = &self.bytes[slot as usize];
+        let byte = cell.load(Ordering::Relaxed);
+        // Between the two another reader's count may be lost, and nothing else: all other bits change
+        // with exclusive access only.
+        if byte & FRESH == 0 && byte & COUNT < COUNT {
+            cell.store(byte + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes a slot out of its queue.
+    fn leave(&mut self, slot: u32, byte: u8) {
+        if byte & MAIN != 0 {
+            if self.hand == slot {
+                self.hand = self.links.next(slot).unwrap_or(NONE);
+            }
+            self.links.remove(&mut self.main, slot);
+            self.main_len -= 1;
+        } else {
+            if byte & FRESH != 0 {
+                self.pass_fresh(slot);
+            }
+            self.links.remove(&mut self.small, slot);
+            self.small_len -= 1;
+        }
+    }
+
+    pub(super) fn remove(&mut self, slot: u32, hash: u64, evicted: bool) {
+        let byte = *self.bytes[slot as usize].get_mut();
+        self.leave(slot, byte);
+        if evicted && byte & MAIN == 0 {
+            self.ghost.remember(hash);
+        }
+    }
+
+    pub(super) fn moved(&mut self, from: u32, to: u32) {
+        let byte = *self.bytes[from as usize].get_mut();
+        let ends = if byte & MAIN == 0 {
+            &mut self.small
+        } else {
+            &mut self.main
+        };
+        self.links.moved(ends, from, to);
+        self.bytes.swap(from as usize, to as usize);
+        if self.hand == from {
+            self.hand = to;
+        }
+        if self.fresh == from {
+            self.fresh = to;
+        }
+    }
+
+    pub(super) fn victim(&mut self) -> Option<u32> {
+        // Ends: each turn moves an entry to the main queue for good or takes reads from it.
+        loop {
+            let share = thousandths(self.small_len + self.main_len, self.settings.small);
+            let small_due = self.small_len > share || self.small_len >= share.max(1);
+            match self.small.first() {
+                Some(slot) if small_due || self.main_len == 0 => {
+                    let byte = *self.bytes[slot as usize].get_mut();
+                    if byte & COUNT < self.settings.reads {
+                        return Some(slot);
+                    }
+                    self.leave(slot, byte);
+                    *self.bytes[slot as usize].get_mut() = MAIN;
+                    self.join_main(slot);
+                }
+                _ => return self.main_victim(),
+            }
+        }
+    }
+
+    fn main_victim(&mut self) -> Option<u32> {
+        match self.settings.main {
+            Main::Clock => loop {
+                let oldest = self.main.first()?;
+                let byte = self.bytes[oldest as usize].get_mut();
+                if *byte & COUNT == 0 {
+                    return Some(oldest);
+                }
+                *byte -= 1;
+                if self.hand == oldest {
+                    self.hand = self.links.next(oldest).unwrap_or(NONE);
+                }
+                self.links.move_back(&mut self.main, oldest);
+            },
+            Main::Sieve => {
+                if self.hand == NONE {
+                    self.hand = self.main.first()?;
+                }
+                loop {
+                    let byte = self.bytes[self.hand as usize].get_mut();
+                    if *byte & COUNT == 0 {
+                        return Some(self.hand);
+                    }
+                    *byte -= 1;
+                    self.hand = match self.links.next(self.hand) {
+                        Some(next) => next,
+                        None => self.main.first()?,
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// Writes `Policy` for a type whose field `queues` does all of it, with that share of ghosts.
+macro_rules! delegate {
+    ($policy:ty, $ghost:expr) => {
+        impl Policy for $policy {
+            fn insert(&mut self, slot: u32, hash: u64, _weight: u64) {
+                self.queues.insert(slot, hash);
+            }
+
+            fn hit(&mut self, slot: u32, _hash: u64) {
+                self.queues.hit(slot);
+            }
+
+            fn replaced(&mut self, slot: u32, _hash: u64, _weight: u64) {
+                self.queues.hit(slot);
+            }
+
+            fn remove(&mut self, slot: u32, hash: u64, evicted: bool) {
+                self.queues.remove(slot, hash, evicted);
+            }
+
+            fn moved(&mut self, from: u32, to: u32) {
+                self.queues.moved(from, to);
+            }
+
+            fn victim(&mut self, _newcomer: Option<u64>) -> Option<u32> {
+                self.queues.victim()
+            }
+
+            const SHARES_HITS: bool = true;
+
+            fn hit_shared(&self, slot: u32, _hash: u64) -> bool {
+                self.queues.hit(slot);
+                true
+            }
+
+            fn reserve(&mut self, slots: usize) {
+                self.queues.reserve(slots, slots * $ghost / 1000);
+            }
+
+            fn memory(&self) -> usize {
+                self.queues.memory()
+            }
+        }
+    };
+}
+pub(super) use delegate;

@@ -1,0 +1,288 @@
+//! The cache for many threads: the same engine in shards, each behind a lock.
+//!
+//! A look-up takes one shard's lock for reading. With a policy that [shares hits](Policy::SHARES_HITS),
+//! as the default one does, a hit writes at most one byte and a counter besides.
+
+mod builder;
+mod lease;
+mod shards;
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use equivalent::Equivalent;
+use foldhash::fast::RandomState;
+
+use crate::cache::TooHeavy;
+use crate::policy::{Adaptive, Policy};
+use crate::stats::{Cause, Stats};
+pub use builder::Builder;
+pub use lease::{Lease, Outdated};
+use shards::{Left, Refusal, Shards};
+
+/// An eviction cache that threads share. Clones are handles on the same cache.
+///
+/// Values are cloned out: put large ones behind an [`Arc`].
+pub struct Cache<K, V, P = Adaptive, S = RandomState> {
+    shards: Arc<Shards<K, V, P, S>>,
+}
+
+impl<K, V, P, S> Clone for Cache<K, V, P, S> {
+    fn clone(&self) -> Self {
+        Self {
+            shards: Arc::clone(&self.shards),
+        }
+    }
+}
+
+impl<K, V, P, S> fmt::Debug for Cache<K, V, P, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("capacity", &self.shards.capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, V, P, S> From<Shards<K, V, P, S>> for Cache<K, V, P, S> {
+    fn from(shards: Shards<K, V, P, S>) -> Self {
+        Self {
+            shards: Arc::new(shards),
+        }
+    }
+}
+
+impl<K: Hash + Eq, V: Clone, P: Policy> Cache<K, V, P> {
+    /// A cache of at most `capacity` entries. With 0 it keeps nothing.
+    #[must_use]
+    pub fn new(capacity: u64) -> Self {
+        Builder::new(capacity).build()
+    }
+}
+
+impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
+    fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        self.shards.hasher.hash_one(key)
+    }
+
+    /// The value of a key, if it is there and its time is not over. Counts as a use.
+    #[must_use]
+    #[inline]
+    pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        self.get_if(key, |_| true)
+    }
+
+    /// The value of a key if `valid` says yes to it. A value that is refused stays and counts as a
+    /// hit: it may do for somebody else. `valid` runs under the shard's lock: keep it short, and do
+    /// not use the cache in it.
+    #[inline]
+    pub fn get_if<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        key: &Q,
+        valid: impl FnOnce(&V) -> bool,
+    ) -> Option<V> {
+        let hash = self.hash(key);
+        let part = self.shards.of(hash);
+        if P::SHARES_HITS {
+            let shard = part.shard.read();
+            let Some(slot) = shard.engine.find(hash, key) else {
+                part.misses.fetch_add(1, Ordering::Relaxed);
+                return None;
+            };
+            if !self.shards.is_over(shard.engine.expires(slot))
+                && shard.engine.hit_shared(slot, hash)
+            {
+                part.hits.fetch_add(1, Ordering::Relaxed);
+                let value = shard.engine.value(slot);
+                return valid(value).then(|| value.clone());
+            }
+        }
+        self.get_exclusively(hash, key, valid)
+    }
+
+    fn get_exclusively<Q: Equivalent<K> + ?Sized>(
+        &self,
+        hash: u64,
+        key: &Q,
+        valid: impl FnOnce(&V) -> bool,
+    ) -> Option<V> {
+        let mut shard = self.shards.of(hash).shard.write();
+        let Some(slot) = shard.engine.find(hash, key) else {
+            shard.engine.stats.misses += 1;
+            return None;
+        };
+        if self.shards.is_over(shard.engine.expires(slot)) {
+            shard.engine.stats.misses += 1;
+            let gone = shard.engine.take(slot, Cause::Expired);
+            self.shards.release(gone.weight);
+            drop(shard);
+            let mut left = Left::new();
+            left.push(gone, Cause::Expired);
+            self.shards.tell(left);
+            return None;
+        }
+        shard.engine.stats.hits += 1;
+        shard.engine.hit(slot, hash);
+        let value = shard.engine.value(slot);
+        valid(value).then(|| value.clone())
+    }
+
+    /// The value of a key without counting as a use or as a look-up.
+    #[must_use]
+    pub fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        self.peek_if(key, |_| true)
+    }
+
+    pub(crate) fn peek_if<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        key: &Q,
+        valid: impl FnOnce(&V) -> bool,
+    ) -> Option<V> {
+        let hash = self.hash(key);
+        let shard = self.shards.of(hash).shard.read();
+        let slot = shard.engine.find(hash, key)?;
+        if self.shards.is_over(shard.engine.expires(slot)) {
+            return None;
+        }
+        let value = shard.engine.value(slot);
+        valid(value).then(|| value.clone())
+    }
+
+    /// Inserts an entry. What has to make room leaves; an entry heavier than the whole cache is
+    /// dropped, with an older value of its key. Leases on the key become outdated.
+    pub fn insert(&self, key: K, value: V) {
+        let _refused = self.shards.place(key, value, self.shards.ttl, None);
+    }
+
+    /// Inserts an entry that lives for `ttl`, whatever the cache's own is.
+    pub fn insert_with_ttl(&self, key: K, value: V, ttl: Duration) {
+        let _refused = self.shards.place(key, value, Some(ttl), None);
+    }
+
+    /// Inserts an entry.
+    ///
+    /// # Errors
+    ///
+    /// [`TooHeavy`], with the entry, if it is heavier than the whole cache; an older value of the key
+    /// is removed all the same.
+    pub fn try_insert(&self, key: K, value: V) -> Result<(), TooHeavy<K, V>> {
+        match self.shards.place(key, value, self.shards.ttl, None) {
+            Ok(()) | Err(Refusal::Outdated) => Ok(()),
+            Err(Refusal::TooHeavy(refused)) => Err(refused),
+        }
+    }
+
+    /// Takes the right to fill a key. Take it **before** reading from the store; then no write or
+    /// invalidation that comes after the read can be undone by the fill.
+    #[must_use]
+    pub fn lease<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Lease<K, V, P, S> {
+        let hash = self.hash(key);
+        let number = self.shards.of(hash).shard.write().leases.take(hash);
+        Lease {
+            shards: Arc::clone(&self.shards),
+            hash,
+            number,
+        }
+    }
+
+    /// Inserts what was read under a lease on `key`. Other leases on the key stay current: they read
+    /// the same store.
+    ///
+    /// # Errors
+    ///
+    /// [`Outdated`] if the key was written or invalidated since, or the lease is for another key;
+    /// nothing is inserted. An entry heavier than the whole cache is dropped without an error: it was
+    /// only a copy.
+    pub fn fill(&self, lease: &Lease<K, V, P, S>, key: K, value: V) -> Result<(), Outdated> {
+        let ttl = self.shards.ttl;
+        if self.hash(&key) != lease.hash {
+            return Err(Outdated);
+        }
+        match self.shards.place(key, value, ttl, Some(lease.number)) {
+            Err(Refusal::Outdated) => Err(Outdated),
+            Ok(()) | Err(Refusal::TooHeavy(_)) => Ok(()),
+        }
+    }
+
+    /// Removes a key and returns its value, unless its time was over. Leases on it become outdated:
+    /// this is the invalidation to call when the store has changed.
+    pub fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<V> {
+        let hash = self.hash(key);
+        let gone = {
+            let mut shard = self.shards.of(hash).shard.write();
+            shard.leases.outdate(hash);
+            let slot = shard.engine.find(hash, key)?;
+            let gone = shard.engine.take(slot, Cause::Removed);
+            self.shards.release(gone.weight);
+            gone
+        };
+        let value = (!self.shards.is_over(gone.expires)).then(|| gone.value.clone());
+        let mut left = Left::new();
+        left.push(gone, Cause::Removed);
+        self.shards.tell(left);
+        value
+    }
+
+    /// Removes the entries that `doomed` names, shard by shard, and outdates all leases. O(entries);
+    /// `doomed` runs under one shard's lock at a time.
+    pub fn remove_where(&self, mut doomed: impl FnMut(&K, &V) -> bool) {
+        self.shards
+            .take_where(Cause::Removed, |key, value, _| doomed(key, value), true);
+    }
+
+    /// Removes every entry whose time is over. O(entries), a shard at a time.
+    pub fn remove_expired(&self) {
+        let now = self.shards.now();
+        self.shards
+            .take_where(Cause::Expired, |_, _, expires| expires <= now, false);
+    }
+
+    /// Sets another capacity. What no longer fits leaves before this returns, in the policy's order; the
+    /// old capacity counts until then.
+    pub fn resize(&self, capacity: u64) {
+        self.shards.resize(capacity);
+    }
+
+    /// How many entries there are, some of which may have expired unnoticed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let lens = self
+            .shards
+            .iter()
+            .map(|part| part.shard.read().engine.len());
+        lens.sum()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sum of the weights and of what is just being put in; never above the capacity.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.shards.weight()
+    }
+
+    /// The capacity.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.shards.capacity.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the cache keeps: entries, index, policy and shards, whatever is in use or kept in
+    /// reserve, without what keys and values own themselves.
+    #[must_use]
+    pub fn memory_used(&self) -> usize {
+        self.shards.memory()
+    }
+
+    /// What happened so far, summed over the shards one after the other.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shards.stats()
+    }
+}

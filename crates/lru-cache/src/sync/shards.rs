@@ -1,0 +1,367 @@
+//! The shards of the shared cache, and the one budget of weight that they live on.
+
+use std::hash::{BuildHasher, Hash};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+
+use super::builder::{Builder, Clock, Listener, Weigher};
+use super::lease::Leases;
+use crate::cache::TooHeavy;
+use crate::engine::{Engine, Gone, New};
+use crate::policy::Policy;
+use crate::stats::{Cause, Stats};
+
+/// One shard and its counters, away from the neighbours' cache lines (the hardware fetches two at once).
+#[repr(align(128))]
+pub(super) struct Part<K, V, P, S> {
+    pub(super) hits: AtomicU64,
+    pub(super) misses: AtomicU64,
+    pub(super) shard: RwLock<Shard<K, V, P, S>>,
+}
+
+pub(super) struct Shard<K, V, P, S> {
+    pub(super) engine: Engine<K, V, P, S>,
+    pub(super) leases: Leases,
+}
+
+pub(super) struct Shards<K, V, P, S> {
+    parts: Box<[Part<K, V, P, S>]>,
+    /// What callers are told; during a resize still the greater of the two.
+    pub(super) capacity: AtomicU64,
+    /// What may be reserved.
+    limit: AtomicU64,
+    /// Weight of all entries and of what is about to be put in: never above the capacity.
+    reserved: AtomicU64,
+    refused: AtomicU64,
+    pub(super) ttl: Option<Duration>,
+    weigher: Option<Weigher<K, V>>,
+    listener: Option<Listener<K, V>>,
+    clock: Clock,
+    start: Instant,
+    pub(super) hasher: S,
+}
+
+/// Why an entry was not put in.
+pub(super) enum Refusal<K, V> {
+    TooHeavy(TooHeavy<K, V>),
+    Outdated,
+}
+
+/// What left in one call; usually at most one entry, for which nothing is allocated.
+pub(super) struct Left<K, V> {
+    first: Option<(Gone<K, V>, Cause)>,
+    more: Vec<(Gone<K, V>, Cause)>,
+}
+
+impl<K, V> Left<K, V> {
+    pub(super) const fn new() -> Self {
+        Self {
+            first: None,
+            more: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, gone: Gone<K, V>, cause: Cause) {
+        if self.first.is_none() {
+            self.first = Some((gone, cause));
+        } else {
+            self.more.push((gone, cause));
+        }
+    }
+}
+
+impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
+    pub(super) fn new(builder: Builder<K, V, S>) -> Self
+    where
+        S: Clone,
+    {
+        let start = (builder.clock)();
+        let shards = builder.shards as u64;
+        let expected = if builder.weigher.is_some() {
+            0
+        } else if shards == 1 {
+            builder.capacity
+        } else {
+            // Four standard deviations above the mean, so that hardly a shard grows twice.
+            let mean = builder.capacity / shards;
+            mean + 4 * mean.isqrt()
+        };
+        let part = || Part {
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            shard: RwLock::new(Shard {
+                engine: Engine::new(builder.hasher.clone(), expected),
+                leases: Leases::default(),
+            }),
+        };
+        Self {
+            parts: std::iter::repeat_with(part).take(builder.shards).collect(),
+            capacity: AtomicU64::new(builder.capacity),
+            limit: AtomicU64::new(builder.capacity),
+            reserved: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            ttl: builder.ttl,
+            weigher: builder.weigher,
+            listener: builder.listener,
+            clock: builder.clock,
+            start,
+            hasher: builder.hasher,
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Part<K, V, P, S>> {
+        self.parts.iter()
+    }
+
+    fn number(&self, hash: u64) -> usize {
+        // The index inside uses the lowest and the highest bits, a sample of the keys bits from 42 on.
+        (hash >> 32) as usize & (self.parts.len() - 1)
+    }
+
+    #[inline]
+    pub(super) fn of(&self, hash: u64) -> &Part<K, V, P, S> {
+        &self.parts[self.number(hash)]
+    }
+
+    /// The time since the start.
+    pub(super) fn now(&self) -> Duration {
+        (self.clock)().saturating_duration_since(self.start)
+    }
+
+    /// Whether the time of an entry is over. The clock is read only if it can be.
+    #[inline]
+    pub(super) fn is_over(&self, expires: Duration) -> bool {
+        expires != Duration::MAX && expires <= self.now()
+    }
+
+    fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn weight(&self) -> u64 {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// Takes `weight` from what is left of the budget, or nothing.
+    fn reserve(&self, weight: u64) -> bool {
+        let limit = self.limit();
+        self.reserved
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |reserved| {
+                reserved.checked_add(weight).filter(|sum| *sum <= limit)
+            })
+            .is_ok()
+    }
+
+    pub(super) fn release(&self, weight: u64) {
+        if weight != 0 {
+            self.reserved.fetch_sub(weight, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells the listener what left. No lock may be held.
+    pub(super) fn tell(&self, left: Left<K, V>) {
+        if let Some(listener) = &self.listener {
+            for (gone, cause) in left.first.into_iter().chain(left.more) {
+                listener(gone.key, gone.value, cause);
+            }
+        }
+    }
+
+    /// Puts an entry in, under a lease if there is one.
+    pub(super) fn place(
+        &self,
+        key: K,
+        value: V,
+        ttl: Option<Duration>,
+        lease: Option<u64>,
+    ) -> Result<(), Refusal<K, V>> {
+        let weigh = |weigh: &Weigher<K, V>| weigh(&key, &value).max(1);
+        let weight = self.weigher.as_ref().map_or(1, weigh);
+        let hash = self.hasher.hash_one(&key);
+        let new = New {
+            key,
+            value,
+            hash,
+            weight,
+            expires: ttl.map_or(Duration::MAX, |ttl| self.now().saturating_add(ttl)),
+        };
+        let mut left = Left::new();
+        let result = self.settle(new, lease, &mut left);
+        self.tell(left);
+        result
+    }
+
+    fn settle(
+        &self,
+        new: New<K, V>,
+        lease: Option<u64>,
+        left: &mut Left<K, V>,
+    ) -> Result<(), Refusal<K, V>> {
+        let (hash, weight) = (new.hash, new.weight);
+        // Weight that those who left for us have given back and that is not released yet.
+        let mut credit = 0;
+        let mut elsewhere = 0;
+        loop {
+            let mut shard = self.of(hash).shard.write();
+            if lease.is_some_and(|number| !shard.leases.is_current(hash, number)) {
+                self.release(credit);
+                return Err(Refusal::Outdated);
+            }
+            if lease.is_none() {
+                shard.leases.outdate(hash);
+            }
+            let capacity = self.limit();
+            if let Some(slot) = shard.engine.find(hash, &new.key) {
+                let before = shard.engine.weight(slot);
+                let held = before + credit;
+                if weight <= capacity && (held >= weight || self.reserve(weight - held)) {
+                    left.push(shard.engine.replace(slot, new), Cause::Replaced);
+                    self.release(held.saturating_sub(weight));
+                    return Ok(());
+                }
+                left.push(shard.engine.take(slot, Cause::Replaced), Cause::Replaced);
+                credit += before;
+            }
+            if weight > capacity {
+                self.release(credit);
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                return Err(Refusal::TooHeavy(TooHeavy {
+                    key: new.key,
+                    value: new.value,
+                    weight,
+                    capacity,
+                }));
+            }
+            loop {
+                if credit >= weight || self.reserve(weight - credit) {
+                    shard.engine.put(new);
+                    self.release(credit.saturating_sub(weight));
+                    return Ok(());
+                }
+                let Some(victim) = self.own_victim(&mut shard.engine, capacity, elsewhere, hash)
+                else {
+                    break;
+                };
+                let cause = self.cause(&shard.engine, victim);
+                let freed = shard.engine.weight(victim);
+                if credit + freed >= weight {
+                    left.push(shard.engine.put_for(victim, new, cause), cause);
+                    self.release(credit + freed - weight);
+                    return Ok(());
+                }
+                left.push(shard.engine.take(victim, cause), cause);
+                credit += freed;
+            }
+            drop(shard);
+            // Take from the others, one lock at a time.
+            elsewhere += 1;
+            let other = &self.parts[(self.number(hash) + elsewhere) % self.parts.len()];
+            if let Some((gone, cause)) = self.evict(other) {
+                credit += gone.weight;
+                left.push(gone, cause);
+            } else if elsewhere.is_multiple_of(self.parts.len()) {
+                // Others hold reservations that they are about to use or to give back.
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Whom our own shard would let go. Nobody, if it has less than half of its share and the others
+    /// were not asked yet: they have more than theirs.
+    fn own_victim(
+        &self,
+        engine: &mut Engine<K, V, P, S>,
+        capacity: u64,
+        elsewhere: usize,
+        newcomer: u64,
+    ) -> Option<u32> {
+        let shards = self.parts.len();
+        let poor = engine.stats.weight < capacity / shards as u64 / 2;
+        if poor && elsewhere + 1 < shards {
+            return None;
+        }
+        engine.victim(Some(newcomer))
+    }
+
+    /// Lets one entry of a part go. Its weight stays reserved for the caller.
+    fn evict(&self, part: &Part<K, V, P, S>) -> Option<(Gone<K, V>, Cause)> {
+        let mut shard = part.shard.write();
+        let victim = shard.engine.victim(None)?;
+        let cause = self.cause(&shard.engine, victim);
+        Some((shard.engine.take(victim, cause), cause))
+    }
+
+    fn cause(&self, engine: &Engine<K, V, P, S>, slot: u32) -> Cause {
+        if self.is_over(engine.expires(slot)) {
+            Cause::Expired
+        } else {
+            Cause::Evicted
+        }
+    }
+
+    /// Sets another capacity and lets go what no longer fits.
+    pub(super) fn resize(&self, capacity: u64) {
+        self.limit.store(capacity, Ordering::Relaxed);
+        self.capacity.fetch_max(capacity, Ordering::Relaxed);
+        let mut at = 0;
+        let mut idle = 0;
+        while self.weight() > self.limit() && idle < self.parts.len() * 2 {
+            let part = &self.parts[at % self.parts.len()];
+            at += 1;
+            let Some((gone, cause)) = self.evict(part) else {
+                idle += 1;
+                continue;
+            };
+            idle = 0;
+            self.release(gone.weight);
+            let mut left = Left::new();
+            left.push(gone, cause);
+            self.tell(left);
+        }
+        self.capacity.store(self.limit(), Ordering::Relaxed);
+    }
+
+    /// Takes out every entry that `doomed` names, part by part.
+    pub(super) fn take_where(
+        &self,
+        cause: Cause,
+        mut doomed: impl FnMut(&K, &V, Duration) -> bool,
+        outdate: bool,
+    ) {
+        for part in self.iter() {
+            let mut left = Left::new();
+            let mut weight = 0;
+            {
+                let mut shard = part.shard.write();
+                if outdate {
+                    shard.leases.outdate_all();
+                }
+                for gone in shard.engine.take_where(cause, &mut doomed) {
+                    weight += gone.weight;
+                    left.push(gone, cause);
+                }
+                self.release(weight);
+            }
+            self.tell(left);
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
+        for part in self.iter() {
+            sum = sum.plus(&part.shard.read().engine.stats);
+            sum.hits += part.hits.load(Ordering::Relaxed);
+            sum.misses += part.misses.load(Ordering::Relaxed);
+        }
+        sum.refused += self.refused.load(Ordering::Relaxed);
+        sum
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        let parts = self.parts.len() * size_of::<Part<K, V, P, S>>();
+        let heaps = self.iter().map(|part| part.shard.read().engine.memory());
+        size_of::<Self>() + parts + heaps.sum::<usize>()
+    }
+}
