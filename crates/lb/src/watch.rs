@@ -20,7 +20,7 @@ pub struct ProbeDue<T> {
 }
 
 impl<T: Clone, S> Balancer<T, S> {
-    /// The checks that are due, in the order of the list. Each is given once: until
+    /// The checks that are due, the most overdue first. Each is given once: until
     /// [`Balancer::probe_result`] brings its answer, the same endpoint is not due again. A check whose
     /// answer does not come in the time of [`ProbeConfig::with_patience`] counts as bad. Empty without
     /// [`Config::with_probes`].
@@ -29,6 +29,12 @@ impl<T: Clone, S> Balancer<T, S> {
     /// [`Config::with_probes`]: crate::Config::with_probes
     #[must_use]
     pub fn probes_due(&self, now: Instant) -> Vec<ProbeDue<T>> {
+        self.probes_due_up_to(usize::MAX, now)
+    }
+
+    /// [`Balancer::probes_due`], but at most so many of them: the others are due with the next call.
+    #[must_use]
+    pub fn probes_due_up_to(&self, most: usize, now: Instant) -> Vec<ProbeDue<T>> {
         let inner = self.inner();
         let Some(config) = inner.config.probes else {
             return Vec::new();
@@ -40,16 +46,27 @@ impl<T: Clone, S> Balancer<T, S> {
             if lost {
                 self.probe_result(&slot.endpoint.id, false, now);
             }
-            let mut health = slot.shared.health.lock();
+            let health = slot.shared.health.lock();
             if health.probing.is_none() && health.probe_at <= now {
-                health.probing = Some(now);
-                due.push(ProbeDue {
-                    id: slot.endpoint.id.to_string(),
-                    target: slot.endpoint.target.clone(),
-                });
+                due.push((health.probe_at, slot));
             }
         }
-        due
+        // Whoever has waited longest, so that nobody starves when there are too many.
+        due.sort_by_key(|(at, _)| *at);
+        due.truncate(most);
+        due.retain(|(_, slot)| {
+            let probing = &mut slot.shared.health.lock().probing;
+            // Another caller may have been quicker.
+            let free = probing.is_none();
+            *probing = probing.or(Some(now));
+            free
+        });
+        due.into_iter()
+            .map(|(_, slot)| ProbeDue {
+                id: slot.endpoint.id.to_string(),
+                target: slot.endpoint.target.clone(),
+            })
+            .collect()
     }
 }
 
