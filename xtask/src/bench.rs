@@ -1,10 +1,13 @@
 //! `cargo xtask figures` and `bench-report`: the benches workspace, which has a lock file of its own.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, process::Command};
+use std::{collections::BTreeMap, fmt::Write as _, fs, process::Command, time::SystemTime};
 
 use serde_json::Value;
 
-use crate::step::{cargo, root};
+use crate::{
+    plot,
+    step::{cargo, root},
+};
 
 pub(crate) fn figures(words: &[&str]) -> Result<(), String> {
     let status = command(words)?
@@ -34,136 +37,224 @@ fn command(words: &[&str]) -> Result<Command, String> {
     Ok(run)
 }
 
-/// Writes `docs/benchmarks.md` and one plot a crate from rows measured now.
-pub(crate) fn report() -> Result<(), String> {
+/// The rows as they were measured, and the machine on the first line.
+const ROWS: &str = "docs/benchmarks/rows.jsonl";
+
+/// Writes `docs/benchmarks.md` and one chart a crate: from rows measured now or, with `again`, from
+/// those that the last run left.
+pub(crate) fn report(again: bool) -> Result<(), String> {
+    let folder = root().join("docs/benchmarks");
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    if !again {
+        write(ROWS, &measure()?)?;
+    }
+    let rows = fs::read_to_string(root().join(ROWS)).map_err(|error| format!("{ROWS}: {error}"))?;
+    let mut lines = rows.lines().map(|line| {
+        serde_json::from_str::<Value>(line).map_err(|error| format!("{ROWS}: {line}: {error}"))
+    });
+    let run = lines.next().ok_or("no figure was measured")??;
+    let rows: Vec<Value> = lines.collect::<Result<_, _>>()?;
+    let mut crates: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for row in &rows {
+        crates
+            .entry(cell(&row["crate"]))
+            .or_default()
+            .push(row.clone());
+    }
+    let mut page = head(&run, &rows);
+    for (name, rows) in &crates {
+        let chart = plot::chart(name, rows);
+        page.push_str(&section(name, rows, chart.is_some()));
+        if let Some(chart) = chart {
+            write(&format!("docs/benchmarks/{name}.svg"), &chart)?;
+        }
+    }
+    write("docs/benchmarks.md", &page)?;
+    println!(
+        "wrote docs/benchmarks.md: {} figures of {} crates",
+        rows.len(),
+        crates.len()
+    );
+    Ok(())
+}
+
+fn write(file: &str, text: &str) -> Result<(), String> {
+    fs::write(root().join(file), text).map_err(|error| format!("{file}: {error}"))
+}
+
+/// Runs all figures. The first line is about the run, each other one is a row.
+fn measure() -> Result<String, String> {
     let output = command(&["--json"])?
         .output()
         .map_err(|error| format!("cargo: {error}"))?;
+    let notes = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        return Err(notes.into_owned());
     }
-    let mut crates: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let row: Value = serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))?;
-        crates.entry(cell(&row["crate"])).or_default().push(row);
-    }
-    if crates.is_empty() {
-        return Err("no figure was measured".to_owned());
-    }
-    let mut page = String::from(
-        "# Benchmarks\n\nWritten by `cargo xtask bench-report` from one run on one machine. \
-         `cargo xtask figures` measures again.\n",
+    let machine = notes.lines().find_map(|line| line.strip_prefix("# "));
+    let seconds = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let run = serde_json::json!({ "machine": machine, "unix_seconds": seconds });
+    Ok(format!(
+        "{run}\n{}",
+        String::from_utf8_lossy(&output.stdout)
+    ))
+}
+
+/// What was measured, on what, and what fell short.
+fn head(run: &Value, rows: &[Value]) -> String {
+    let short: Vec<&Value> = rows.iter().filter(|row| row["holds"] == false).collect();
+    let goals = rows.iter().filter(|row| row["holds"].is_boolean()).count();
+    let mut text = format!(
+        "# Benchmarks\n\nWritten by `cargo xtask bench-report` from one run on one machine; \
+         `cargo xtask figures [crate]` measures again. {} figures, {goals} of them with a goal, \
+         {} of these fall short.\n\n\
+         * Machine: {}\n* Day: {}\n\
+         * Method: each figure says how under the table. In a duel both sides do the same work in \
+         one process, in turn, and the median of the rounds counts; by CPU time of the thread unless \
+         it says otherwise, so that what else runs on the machine hardly shows. Builds are optimised \
+         for no particular processor.\n\
+         * A ratio above 1 means that ours is better, by that factor, than the best rival measured in \
+         the same run.\n",
+        rows.len(),
+        short.len(),
+        cell(&run["machine"]),
+        day(run["unix_seconds"].as_u64().unwrap_or(0)),
     );
-    let folder = root().join("docs/benchmarks");
-    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    for (name, rows) in &crates {
-        let plot = folder.join(format!("{name}.svg"));
-        fs::write(&plot, svg(rows)).map_err(|error| format!("{}: {error}", plot.display()))?;
-        page.push_str(&section(name, rows));
+    if !short.is_empty() {
+        text.push_str("\nWhat falls short:\n\n");
+        for row in short {
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "* {}: {}: {} {}; the goal is {}",
+                cell(&row["crate"]),
+                cell(&row["figure"]),
+                plot::value(&row["value"]),
+                cell(&row["unit"]),
+                cell(&row["goal"]),
+            );
+        }
     }
-    let file = root().join("docs/benchmarks.md");
-    fs::write(&file, page).map_err(|error| format!("{}: {error}", file.display()))?;
-    println!("wrote docs/benchmarks.md and {} plots", crates.len());
-    Ok(())
+    text
+}
+
+/// The date of a number of seconds since 1970, by the civil-from-days rule (Howard Hinnant).
+fn day(unix_seconds: u64) -> String {
+    let days = unix_seconds / 86_400 + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, later) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    format!("{}-{month:02}-{day:02}", year + era * 400 + later)
 }
 
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "–".to_owned(),
         Value::String(text) => text.replace('|', "\\|"),
-        other => other.to_string(),
+        Value::Bool(true) => "holds".to_owned(),
+        Value::Bool(false) => "**falls short**".to_owned(),
+        number => plot::value(number),
     }
 }
 
-fn section(name: &str, rows: &[Value]) -> String {
-    const COLUMNS: [&str; 9] = [
-        "figure",
-        "value",
-        "unit",
-        "rival",
-        "rival_value",
-        "ratio",
-        "goal",
-        "holds",
-        "how",
-    ];
-    let mut text = format!("\n## {name}\n\n![{name}](benchmarks/{name}.svg)\n\n");
-    for line in [COLUMNS.join(" | "), COLUMNS.map(|_| "---").join(" | ")] {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "| {line} |");
+/// A crate's chart, its rows as a table, and how each was measured.
+fn section(name: &str, rows: &[Value], has_chart: bool) -> String {
+    let mut text = format!("\n## {name}\n\n");
+    if has_chart {
+        let _ = writeln!(text, "![{name} beside its rivals](benchmarks/{name}.svg)\n");
     }
-    for row in rows {
-        let cells: Vec<String> = COLUMNS.iter().map(|column| cell(&row[column])).collect();
-        let _ = writeln!(text, "| {} |", cells.join(" | "));
-    }
-    text
-}
-
-/// Two bars a figure, ours and the rival's, each pair to its own scale.
-fn svg(rows: &[Value]) -> String {
-    const ROW: f64 = 48.0;
-    const BARS: f64 = 360.0;
-    let mut bars = String::new();
-    let mut y = 8.0;
-    for row in rows {
-        let ours = row["value"].as_f64().unwrap_or(0.0);
-        let theirs = row["rival_value"].as_f64().unwrap_or(0.0);
-        let most = ours.max(theirs).max(f64::MIN_POSITIVE);
-        let label = escape(&format!(
-            "{} ({})",
+    text.push_str("| | figure | ours | rival | ratio | goal | |\n| ---: | --- | ---: | --- | ---: | --- | --- |\n");
+    let mut methods = String::new();
+    let command = format!("cargo xtask figures {name}: ");
+    for (number, row) in (1..).zip(rows) {
+        let unit = cell(&row["unit"]);
+        let rival = if row["rival"].is_null() {
+            "–".to_owned()
+        } else {
+            let value = plot::value(&row["rival_value"]);
+            format!("{}: {value} {unit}", cell(&row["rival"]))
+        };
+        let _ = writeln!(
+            text,
+            "| {number} | {} | {} {unit} | {rival} | {} | {} | {} |",
             cell(&row["figure"]),
-            cell(&row["unit"])
-        ));
-        let _ = writeln!(bars, "<text x=\"0\" y=\"{}\">{label}</text>", y + 11.0);
-        for (offset, value, class, who) in [
-            (16.0, ours, "ours", "stackbeam".to_owned()),
-            (29.0, theirs, "rival", cell(&row["rival"])),
-        ] {
-            let width = BARS * value / most;
-            let _ = writeln!(
-                bars,
-                "<rect class=\"{class}\" x=\"0\" y=\"{}\" width=\"{width:.1}\" height=\"11\"/>\
-                 <text x=\"{:.1}\" y=\"{}\">{value} {}</text>",
-                y + offset,
-                width + 4.0,
-                y + offset + 9.5,
-                escape(&who)
-            );
-        }
-        y += ROW;
+            plot::value(&row["value"]),
+            cell(&row["ratio"]),
+            cell(&row["goal"]),
+            cell(&row["holds"]),
+        );
+        let how = row["how"].as_str().unwrap_or_default();
+        let how = how.strip_prefix(&command).unwrap_or(how);
+        let _ = writeln!(methods, "{number}. {how}");
     }
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 640 {y}\" \
-         font-family=\"sans-serif\" font-size=\"11\">\n\
-         <style>.ours{{fill:#2b6cb0}}.rival{{fill:#a0aec0}}text{{fill:#4a5568}}</style>\n\
-         {bars}</svg>\n"
-    )
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    format!("{text}\nHow (`cargo xtask figures {name}`):\n\n{methods}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn rows() -> [Value; 2] {
+        [
+            serde_json::json!({
+                "crate": "x", "figure": "a < b", "value": 2.0, "unit": "ns", "rival": "r|s",
+                "rival_value": 4.0, "ratio": 2.0, "goal": "at least 3x the rival", "holds": false,
+                "how": "cargo xtask figures x: by hand"
+            }),
+            serde_json::json!({
+                "crate": "x", "figure": "size", "value": 1234.5, "unit": "B", "rival": null,
+                "rival_value": null, "ratio": null, "goal": null, "holds": null, "how": "h"
+            }),
+        ]
+    }
+
     #[test]
-    fn a_row_becomes_a_line_of_the_table_and_two_bars() {
-        let row = serde_json::json!({
-            "crate": "x", "figure": "a < b", "value": 2.0, "unit": "ns", "rival": "r|s",
-            "rival_value": 4.0, "ratio": 0.5, "goal": null, "holds": true, "how": "h"
-        });
-        let text = section("x", std::slice::from_ref(&row));
+    fn a_row_becomes_a_line_of_the_table_and_its_method_a_line_below() {
+        let text = section("x", &rows(), true);
+        let row =
+            "| 1 | a < b | 2 ns | r\\|s: 4 ns | 2 | at least 3x the rival | **falls short** |";
+        assert!(text.contains(row), "{text}");
         assert!(
-            text.contains("| a < b | 2.0 | ns | r\\|s | 4.0 | 0.5 | – | true | h |"),
+            text.contains("| 2 | size | 1234 B | – | – | – | – |"),
             "{text}"
         );
-        let plot = svg(&[row]);
-        assert!(plot.contains("a &lt; b"), "{plot}");
-        assert!(plot.contains("width=\"180.0\""), "{plot}");
-        assert!(plot.contains("width=\"360.0\""), "{plot}");
+        assert!(text.contains("1. by hand\n2. h\n"), "{text}");
+        assert!(text.contains("(benchmarks/x.svg)"), "{text}");
+    }
+
+    #[test]
+    fn what_falls_short_is_said_first() {
+        let run = serde_json::json!({ "machine": "m", "unix_seconds": 1_795_564_800_u64 });
+        let text = head(&run, &rows());
+        assert!(
+            text.contains("2 figures, 1 of them with a goal, 1 of these fall short"),
+            "{text}"
+        );
+        assert!(
+            text.contains("* x: a < b: 2 ns; the goal is at least 3x the rival"),
+            "{text}"
+        );
+        assert!(text.contains("Day: 2026-11-25"), "{text}");
+    }
+
+    #[test]
+    fn days_are_counted_over_leap_years() {
+        let cases = [
+            (0, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (4_107_542_400, "2100-03-01"),
+        ];
+        for (seconds, date) in cases {
+            assert_eq!(day(seconds), date);
+        }
     }
 }

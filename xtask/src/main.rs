@@ -13,6 +13,7 @@ mod ci;
 mod conduit;
 mod crates;
 mod demo;
+mod plot;
 mod services;
 mod step;
 
@@ -30,7 +31,8 @@ cargo xtask <command>
   conduit <folder>          runs the RealWorld API suite in <folder> against the demo: plainly,
                             with late replicas, and while web servers are killed
   figures [crate] [--json]  measures each crate beside its rivals, one row a figure
-  bench-report              measures, and writes docs/benchmarks.md with its plots
+  bench-report [--again]    measures, and writes docs/benchmarks.md with its plots;
+                            --again: from the rows that were measured last
   torture <crate>           runs a crate's tests/torture.rs in release mode, and its long form
 ";
 
@@ -46,7 +48,8 @@ fn main() -> ExitCode {
         ["demo-check"] => demo::check(),
         ["conduit", folder] => conduit::run(folder),
         ["figures", rest @ ..] => bench::figures(rest),
-        ["bench-report"] => bench::report(),
+        ["bench-report"] => bench::report(false),
+        ["bench-report", "--again"] => bench::report(true),
         ["torture", name] => crates::torture(name),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
