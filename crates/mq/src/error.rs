@@ -33,14 +33,14 @@ pub enum OpenError {
         /// What did not fit.
         what: String,
     },
-    /// The files were written by a newer version of this crate. Nothing was changed on disk.
-    #[error("{file} has format version {version}; this build reads up to {known}")]
+    /// The files were written by another version of this crate. Nothing was changed on disk.
+    #[error("{file} has format version {version}; this build reads version {known}")]
     Version {
         /// File name in the queue's directory.
         file: String,
         /// Version found.
         version: u16,
-        /// Highest version this build reads.
+        /// The version that this build reads.
         known: u16,
     },
     /// A setting makes no sense.

@@ -1,13 +1,15 @@
-//! Consuming: groups, takes and leases.
+//! Consuming: groups and takes.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{SettleError, TakeError};
-use crate::log::format::{Pos, Record, Stored, micros};
-use crate::message::{Message, MessageId, NotBefore};
+use crate::lease::{Lease, ack_all, settle_error};
+use crate::log::codec::micros;
+use crate::log::record::Record;
+use crate::message::MessageId;
 use crate::options::Durability;
 use crate::queue::{Queue, deadline};
 use crate::shell::{Committed, Core, NotCommitted, block_on, place};
@@ -30,7 +32,10 @@ impl Group {
         }
     }
 
-    #[cfg(feature = "server")]
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.queue.core
+    }
+
     pub(crate) fn number(&self) -> u32 {
         self.id
     }
@@ -79,22 +84,73 @@ impl Group {
         block_on(self.take(max), until).unwrap_or_else(|| Ok(Vec::new()))
     }
 
+    /// Acknowledges many deliveries of this group as one record; the future ends when that is as durable as
+    /// the group's options say. Returns how many leases had ended before: their messages come, or came, again.
+    ///
+    /// # Errors
+    /// See [`SettleError`]; a lost lease is counted and is no error.
+    ///
+    /// # Cancel safety
+    /// As [`Lease::ack`].
+    pub fn ack_all(
+        &self,
+        leases: Vec<Lease>,
+    ) -> impl Future<Output = Result<usize, SettleError>> + Send + use<> {
+        ack_all(self, leases)
+    }
+
+    /// [`ack_all`](Self::ack_all) for a thread without a runtime.
+    ///
+    /// # Errors
+    /// As [`ack_all`](Self::ack_all).
+    pub fn ack_all_blocking(&self, leases: Vec<Lease>) -> Result<usize, SettleError> {
+        block_on(self.ack_all(leases), None).unwrap_or(Err(SettleError::Closed))
+    }
+
+    /// Goes on at this position: what the topic still holds from there on is delivered (again), and what is
+    /// before it is not. Leases of the group are lost. What was skipped counts as discarded, what comes again
+    /// as published. Topics that [`keep`](crate::TopicOptions::keep) messages can be replayed. Blocks for one commit.
+    ///
+    /// # Errors
+    /// See [`SettleError`].
+    pub fn seek_blocking(&self, to: Seek) -> Result<(), SettleError> {
+        let ticket = self.core().with(|state, now| {
+            let topic = state.groups.get(&self.id)?.topic;
+            let t = state.topics.get(&topic)?;
+            let from = match to {
+                Seek::Beginning => 0,
+                Seek::End => state.next_seq,
+                Seek::Id(id) => id.0,
+                Seek::Time(time) => {
+                    let time = time
+                        .duration_since(SystemTime::UNIX_EPOCH)
+                        .map_or(0, micros);
+                    let before = t.extents.runs.iter().take_while(|(_, e)| e.time <= time);
+                    before.last().map_or(0, |(first, _)| *first)
+                }
+            };
+            let group = self.id;
+            Some(state.stage_one(Record::Seek { group, from }, Durability::Synced, now))
+        });
+        let ticket = ticket.ok_or(SettleError::LeaseLost)?;
+        self.confirm(ticket, Durability::Synced)
+    }
+
     /// Removes the group and what waits in it. Its leases are lost.
     ///
     /// # Errors
     /// See [`SettleError`].
     pub fn remove_blocking(self) -> Result<(), SettleError> {
-        let ticket = self.queue.core.with(|s, now| s.drop_group(self.id, now));
-        let core = Arc::clone(&self.queue.core);
+        let ticket = self.core().with(|s, now| s.drop_group(self.id, now));
+        // It is synced with the next synced commit; written is enough here.
+        self.confirm(ticket, Durability::Buffered)
+    }
+
+    fn confirm(&self, ticket: u64, durability: Durability) -> Result<(), SettleError> {
         let wait = Committed {
-            core,
+            core: Arc::clone(self.core()),
             ticket,
-            durability: Durability::Synced,
-        };
-        // A dropped group is synced with the next synced commit; written is enough here.
-        let wait = Committed {
-            durability: Durability::Buffered,
-            ..wait
+            durability,
         };
         block_on(wait, None)
             .unwrap_or(Err(NotCommitted::Closed))
@@ -102,8 +158,19 @@ impl Group {
     }
 }
 
-/// A picked message, where it is, and when it was published.
-type Located = (Picked, Pos, u64);
+/// Where [`Group::seek_blocking`] goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Seek {
+    /// To the oldest message that is held.
+    Beginning,
+    /// Behind the newest message.
+    End,
+    /// To this message, or the next one that is held.
+    Id(MessageId),
+    /// To the messages of this time: at or up to 10 ms before the first one that was stored then.
+    Time(SystemTime),
+}
 
 /// The future of [`Group::take`].
 #[derive(Debug)]
@@ -111,78 +178,58 @@ type Located = (Picked, Pos, u64);
 pub struct Take {
     group: Group,
     max: usize,
-    picked: Option<(Committed, Vec<Located>)>,
+    picked: Option<(Committed, Vec<Picked>)>,
 }
 
-impl Future for Take {
-    type Output = Result<Vec<Lease>, TakeError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let core = Arc::clone(&self.group.queue.core);
-        let id = self.group.id;
-        if self.picked.is_none() {
-            let max = self.max;
-            let picked = core.with(|state, now| {
-                if state.closed {
-                    return Err(TakeError::Closed);
-                }
-                if let Some(what) = &state.fault {
-                    return Err(TakeError::Disk(what.clone()));
-                }
-                let (ticket, picked) = state.take(id, max, now);
-                let Some(g) = state.groups.get_mut(&id) else {
-                    return Err(TakeError::NoGroup);
-                };
-                if picked.is_empty() {
-                    if !g.wakers.iter().any(|w| w.will_wake(cx.waker())) {
-                        g.wakers.push(cx.waker().clone());
-                    }
-                    return Ok(None);
-                }
-                let with_pos: Vec<_> = picked
-                    .into_iter()
-                    .filter_map(|p| {
-                        let item = state.item(id, p.seq)?;
-                        let (pos, time) = (item.pos, item.time);
-                        Some((p, pos, time))
-                    })
-                    .collect();
-                Ok(Some((ticket, with_pos)))
-            });
-            match picked {
-                Err(e) => return Poll::Ready(Err(e)),
-                Ok(None) => return Poll::Pending,
-                Ok(Some((ticket, picked))) => {
-                    let wait = Committed {
-                        core: Arc::clone(&core),
-                        ticket,
-                        durability: Durability::Buffered,
-                    };
-                    self.picked = Some((wait, picked));
-                }
+impl Take {
+    /// Leases what is ready and stages the record of it; `None` when nothing is.
+    fn pick(&self, cx: &Context<'_>) -> Result<Option<(Committed, Vec<Picked>)>, TakeError> {
+        let core = self.group.core();
+        let picked = core.with(|state, now| {
+            if state.closed {
+                return Err(TakeError::Closed);
             }
-        }
-        let Some((wait, _)) = &mut self.picked else {
-            return Poll::Pending;
+            if let Some(what) = &state.fault {
+                return Err(TakeError::Disk(what.clone()));
+            }
+            let (ticket, picked) = state.take(self.group.id, self.max, now);
+            let Some(g) = state.groups.get_mut(&self.group.id) else {
+                return Err(TakeError::NoGroup);
+            };
+            if picked.is_empty() {
+                if !g.wakers.iter().any(|w| w.will_wake(cx.waker())) {
+                    g.wakers.push(cx.waker().clone());
+                }
+                return Ok(None);
+            }
+            Ok(Some((ticket, picked)))
+        })?;
+        Ok(picked.map(|(ticket, picked)| {
+            let wait = Committed {
+                core: Arc::clone(core),
+                ticket,
+                durability: Durability::Buffered,
+            };
+            (wait, picked)
+        }))
+    }
+
+    /// Reads the messages; those that are damaged are told when nothing else is there.
+    fn deliver(&self, picked: &[Picked]) -> Result<Vec<Lease>, TakeError> {
+        let core = self.group.core();
+        let places: Vec<_> = {
+            let state = core.state.lock();
+            let locate = |p: &Picked| state.locate(self.group.id, p.seq);
+            picked.iter().map(locate).collect()
         };
-        let Poll::Ready(done) = Pin::new(wait).poll(cx) else {
-            return Poll::Pending;
-        };
-        if let Err(e) = done {
-            // The drop of this future gives the messages back.
-            return Poll::Ready(Err(match e {
-                NotCommitted::Disk(what) => TakeError::Disk(what),
-                NotCommitted::Closed => TakeError::Closed,
-            }));
-        }
-        let picked = self.picked.take().map(|(_, p)| p).unwrap_or_default();
         let mut leases = Vec::with_capacity(picked.len());
         let mut damaged = None;
-        for (p, pos, time) in picked {
-            // A failed segment may have been left meanwhile: the index knows where the message is now.
-            let pos = core.state.lock().item(id, p.seq).map_or(pos, |i| i.pos);
+        for (p, pos) in picked.iter().zip(places) {
+            let Some(pos) = pos else { continue };
             match core.reader.message(pos, p.seq) {
-                Ok(stored) => leases.push(Lease::new(self.group.clone(), &p, time, stored)),
+                Ok((stored, time)) => {
+                    leases.push(Lease::new(self.group.clone(), p, time, stored));
+                }
                 Err(e) => {
                     let (file, offset) = place(pos);
                     damaged = Some(TakeError::Damaged {
@@ -195,9 +242,38 @@ impl Future for Take {
             }
         }
         match damaged {
-            Some(e) if leases.is_empty() => Poll::Ready(Err(e)),
-            _ => Poll::Ready(Ok(leases)),
+            Some(e) if leases.is_empty() => Err(e),
+            _ => Ok(leases),
         }
+    }
+}
+
+impl Future for Take {
+    type Output = Result<Vec<Lease>, TakeError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.picked.is_none() {
+            match self.pick(cx) {
+                Err(e) => return Poll::Ready(Err(e)),
+                Ok(None) => return Poll::Pending,
+                Ok(picked) => self.picked = picked,
+            }
+        }
+        let Some((wait, _)) = &mut self.picked else {
+            return Poll::Pending;
+        };
+        let Poll::Ready(done) = Pin::new(wait).poll(cx) else {
+            return Poll::Pending;
+        };
+        // After an error the drop of this future gives the messages back.
+        Poll::Ready(match done {
+            Err(NotCommitted::Disk(what)) => Err(TakeError::Disk(what)),
+            Err(NotCommitted::Closed) => Err(TakeError::Closed),
+            Ok(()) => {
+                let picked = self.picked.take().map(|(_, p)| p).unwrap_or_default();
+                self.deliver(&picked)
+            }
+        })
     }
 }
 
@@ -205,356 +281,16 @@ impl Drop for Take {
     fn drop(&mut self) {
         if let Some((_, picked)) = self.picked.take() {
             let id = self.group.id;
-            self.group.queue.core.with(|state, now| {
-                if let Some(g) = state.groups.get_mut(&id) {
-                    for (p, _, _) in &picked {
-                        g.undo(p.seq, p.token, now);
+            self.group.core().with(|state, now| {
+                for p in &picked {
+                    let topic = state.groups.get(&id).map_or(0, |g| g.topic);
+                    let attr = state.attr(topic, p.seq);
+                    if let Some(g) = state.groups.get_mut(&id) {
+                        g.undo(p.seq, p.token, attr, now);
+                        state.wake.append(&mut g.wakers);
                     }
-                    state.wake.append(&mut g.wakers);
                 }
             });
         }
     }
-}
-
-/// A message in your hands until its lease ends. Settle it by [`ack`](Self::ack), [`nack`](Self::nack),
-/// [`release`](Self::release) or [`bury`](Self::bury).
-///
-/// A lease that is dropped unsettled goes back at once, as a failed attempt.
-#[derive(Debug)]
-pub struct Lease {
-    group: Group,
-    seq: u64,
-    token: u64,
-    attempt: u32,
-    time: u64,
-    deadline: u64,
-    message: Message,
-    settled: bool,
-}
-
-impl Lease {
-    fn new(group: Group, p: &Picked, time: u64, stored: Stored) -> Self {
-        let message = Message {
-            body: stored.body,
-            key: stored.key,
-            dedup: stored.dedup,
-            priority: stored.priority,
-            not_before: NotBefore::Now,
-            headers: stored.headers,
-        };
-        Self {
-            group,
-            seq: p.seq,
-            token: p.token,
-            attempt: p.attempt,
-            time,
-            deadline: p.deadline,
-            message,
-            settled: false,
-        }
-    }
-
-    /// The message.
-    #[must_use]
-    pub fn message(&self) -> &Message {
-        &self.message
-    }
-
-    /// The message's id, equal for every delivery of it.
-    #[must_use]
-    pub fn id(&self) -> MessageId {
-        MessageId(self.seq)
-    }
-
-    /// Which delivery this is, from 1.
-    #[must_use]
-    pub fn attempt(&self) -> u32 {
-        self.attempt
-    }
-
-    /// When the message was stored.
-    #[must_use]
-    pub fn published_at(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_micros(self.time)
-    }
-
-    /// Time until the lease ends, zero when it has.
-    #[must_use]
-    pub fn remaining(&self) -> Duration {
-        Duration::from_micros(self.deadline.saturating_sub(self.core().clock.now()))
-    }
-
-    /// Group, message and token: enough to settle from elsewhere. The handle no longer gives it back.
-    #[cfg(feature = "server")]
-    pub(crate) fn detach(mut self) -> (u32, u64, u64) {
-        self.settled = true;
-        (self.group.id, self.seq, self.token)
-    }
-
-    #[cfg(feature = "server")]
-    pub(crate) fn published_micros(&self) -> u64 {
-        self.time
-    }
-
-    fn core(&self) -> &Arc<Core> {
-        &self.group.queue.core
-    }
-
-    /// Done: the message never comes back. The future ends when that is as durable as the group's options say.
-    ///
-    /// # Errors
-    /// [`SettleError::LeaseLost`] when the lease had ended; the message then comes, or came, again.
-    ///
-    /// # Cancel safety
-    /// The acknowledgement is staged when this is called, not when it is awaited; a dropped future only
-    /// leaves it open whether it is durable.
-    pub fn ack(self) -> impl Future<Output = Result<(), SettleError>> + Send {
-        self.settle(Settle::Done)
-    }
-
-    /// Failed: deliver again after this delay. Uses up one delivery.
-    ///
-    /// # Errors
-    /// As [`ack`](Self::ack).
-    ///
-    /// # Cancel safety
-    /// As [`ack`](Self::ack).
-    pub fn nack(self, delay: Duration) -> impl Future<Output = Result<(), SettleError>> + Send {
-        self.settle(Settle::Retry { after: delay })
-    }
-
-    /// Not handled (a shutdown, say): deliver again at once, without using up a delivery.
-    ///
-    /// # Errors
-    /// As [`ack`](Self::ack).
-    ///
-    /// # Cancel safety
-    /// As [`ack`](Self::ack).
-    pub fn release(self) -> impl Future<Output = Result<(), SettleError>> + Send {
-        self.settle(Settle::Release)
-    }
-
-    /// Hopeless: to the dead-letter topic, with this reason.
-    ///
-    /// # Errors
-    /// As [`ack`](Self::ack).
-    ///
-    /// # Cancel safety
-    /// As [`ack`](Self::ack).
-    pub fn bury(
-        self,
-        reason: impl Into<String>,
-    ) -> impl Future<Output = Result<(), SettleError>> + Send {
-        self.settle(Settle::Dead {
-            reason: reason.into(),
-        })
-    }
-
-    /// [`ack`](Self::ack) for a thread without a runtime.
-    ///
-    /// # Errors
-    /// As [`ack`](Self::ack).
-    pub fn ack_blocking(self) -> Result<(), SettleError> {
-        block_on(self.ack(), None).unwrap_or(Err(SettleError::Closed))
-    }
-
-    /// [`nack`](Self::nack) for a thread without a runtime.
-    ///
-    /// # Errors
-    /// As [`ack`](Self::ack).
-    pub fn nack_blocking(self, delay: Duration) -> Result<(), SettleError> {
-        block_on(self.nack(delay), None).unwrap_or(Err(SettleError::Closed))
-    }
-
-    /// Any of the four outcomes.
-    ///
-    /// # Errors
-    /// As [`ack`](Self::ack).
-    ///
-    /// # Cancel safety
-    /// As [`ack`](Self::ack).
-    pub fn settle(mut self, how: Settle) -> impl Future<Output = Result<(), SettleError>> + Send {
-        self.settled = true;
-        let core = Arc::clone(self.core());
-        let staged = settle(&core, self.group.id, self.seq, self.token, how);
-        // The handle stays until the commit, and with it the queue.
-        async move {
-            let _keep = self;
-            let (ticket, durability) = staged?;
-            Committed {
-                core,
-                ticket,
-                durability,
-            }
-            .await
-            .map_err(settle_error)
-        }
-    }
-
-    /// Moves the end of the lease to this far from now (visibility timeout, heartbeat).
-    ///
-    /// # Errors
-    /// [`SettleError::LeaseLost`] when it had ended.
-    pub fn extend(&mut self, by: Duration) -> Result<(), SettleError> {
-        let core = Arc::clone(self.core());
-        self.deadline = extend(&core, self.group.id, self.seq, self.token, by)?;
-        Ok(())
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if !self.settled {
-            drop(settle(
-                self.core(),
-                self.group.id,
-                self.seq,
-                self.token,
-                Settle::Retry {
-                    after: Duration::ZERO,
-                },
-            ));
-        }
-    }
-}
-
-/// The outcome of a delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Settle {
-    /// Handled; never deliver again.
-    Done,
-    /// Failed; deliver again after this delay. Counts as a delivery.
-    Retry {
-        /// How long to hold it back.
-        after: Duration,
-    },
-    /// Not handled; deliver again at once. Does not count as a delivery.
-    Release,
-    /// Hopeless; move to the dead-letter topic.
-    Dead {
-        /// Kept with the dead letter.
-        reason: String,
-    },
-}
-
-pub(crate) fn settle_error(e: NotCommitted) -> SettleError {
-    match e {
-        NotCommitted::Disk(what) => SettleError::Unknown(what),
-        NotCommitted::Closed => SettleError::Closed,
-    }
-}
-
-/// Stages the outcome of a lease.
-pub(crate) fn settle(
-    core: &Core,
-    group: u32,
-    seq: u64,
-    token: u64,
-    how: Settle,
-) -> Result<(u64, Durability), SettleError> {
-    if let Settle::Dead { reason } = how {
-        return bury(core, group, seq, token, &reason);
-    }
-    core.with(|state, now| {
-        if state.closed {
-            return Err(SettleError::Closed);
-        }
-        let g = state.groups.get_mut(&group).ok_or(SettleError::LeaseLost)?;
-        let durability = g.options.durability;
-        let attempts = g.begin_settle(seq, token).ok_or(SettleError::LeaseLost)?;
-        let (record, durability) = match how {
-            Settle::Done => (
-                Record::Settle {
-                    group,
-                    seqs: vec![seq],
-                    dead: false,
-                },
-                durability,
-            ),
-            Settle::Retry { after } => {
-                let until = if after.is_zero() {
-                    0
-                } else {
-                    now.saturating_add(micros(after))
-                };
-                (
-                    Record::Nack {
-                        group,
-                        seq,
-                        until,
-                        attempts,
-                    },
-                    Durability::Buffered,
-                )
-            }
-            Settle::Release => {
-                let attempts = attempts.saturating_sub(1);
-                (
-                    Record::Nack {
-                        group,
-                        seq,
-                        until: 0,
-                        attempts,
-                    },
-                    Durability::Buffered,
-                )
-            }
-            Settle::Dead { .. } => return Err(SettleError::Unsupported("handled above")),
-        };
-        Ok((state.stage_one(record, durability, now), durability))
-    })
-}
-
-/// Loads a leased message and stages its move to the dead letters.
-fn bury(
-    core: &Core,
-    group: u32,
-    seq: u64,
-    token: u64,
-    reason: &str,
-) -> Result<(u64, Durability), SettleError> {
-    let (attempts, pos) = core.with(|state, _| {
-        if state.closed {
-            return Err(SettleError::Closed);
-        }
-        let g = state.groups.get_mut(&group).ok_or(SettleError::LeaseLost)?;
-        let attempts = g.begin_settle(seq, token).ok_or(SettleError::LeaseLost)?;
-        let pos = state.item(group, seq).ok_or(SettleError::LeaseLost)?.pos;
-        Ok((attempts, pos))
-    })?;
-    let loaded = core.reader.message(pos, seq);
-    let (stored, reason) = match loaded {
-        Ok(stored) => (stored, reason.to_owned()),
-        Err(e) => (
-            Stored::default(),
-            format!("{reason}; its bytes are damaged: {}", e.what),
-        ),
-    };
-    let ticket =
-        core.with(|state, now| state.stage_dead(group, seq, attempts, stored, &reason, now));
-    Ok((ticket.ok_or(SettleError::LeaseLost)?, Durability::Synced))
-}
-
-/// Extends a lease; returns its new end.
-pub(crate) fn extend(
-    core: &Core,
-    group: u32,
-    seq: u64,
-    token: u64,
-    by: Duration,
-) -> Result<u64, SettleError> {
-    core.with(|state, now| {
-        if state.closed {
-            return Err(SettleError::Closed);
-        }
-        let until = now.saturating_add(micros(by));
-        let g = state.groups.get_mut(&group).ok_or(SettleError::LeaseLost)?;
-        if g.extend(seq, token, until) {
-            Ok(until)
-        } else {
-            Err(SettleError::LeaseLost)
-        }
-    })
 }

@@ -168,6 +168,8 @@ pub struct Receipt {
 
 /// Headers that a dead letter carries beside its own.
 pub mod dead_header {
+    /// What all of them begin with.
+    pub const PREFIX: &str = "mq-dead-";
     /// Why the message died (UTF-8).
     pub const REASON: &str = "mq-dead-reason";
     /// The topic it died in (UTF-8).

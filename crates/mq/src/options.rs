@@ -23,6 +23,9 @@ pub enum WhenFull {
     Wait,
     /// Returns [`PublishError::Full`](crate::PublishError::Full) with the messages.
     Refuse,
+    /// Lets the oldest messages go, also those that are leased, until the new ones have room. They count as
+    /// `discarded`.
+    DropOldest,
 }
 
 /// Where a new group starts.
@@ -46,6 +49,10 @@ pub struct TopicOptions {
     pub(crate) dedup_max: u32,
     pub(crate) durability: Durability,
     pub(crate) hold: bool,
+    pub(crate) age_max: Duration,
+    pub(crate) keep_for: Duration,
+    pub(crate) keep_bytes: u64,
+    pub(crate) compact: bool,
 }
 
 impl Default for TopicOptions {
@@ -58,6 +65,10 @@ impl Default for TopicOptions {
             dedup_max: 100_000,
             durability: Durability::Synced,
             hold: true,
+            age_max: Duration::ZERO,
+            keep_for: Duration::ZERO,
+            keep_bytes: 0,
+            compact: false,
         }
     }
 }
@@ -110,6 +121,33 @@ impl TopicOptions {
     pub fn dedup(mut self, window: Duration, ids_max: u32) -> Self {
         self.dedup_window = window;
         self.dedup_max = ids_max;
+        self
+    }
+
+    /// Discard messages that are older than this, whoever waits for them; looked at once a second, and a
+    /// message goes together with its neighbours of the same 10 ms. Zero is without limit. Defaults to zero.
+    #[must_use]
+    pub fn age_max(mut self, age: Duration) -> Self {
+        self.age_max = age;
+        self
+    }
+
+    /// Keep messages for [`Group::seek_blocking`](crate::Group::seek_blocking) after every group has settled them: for this long,
+    /// and up to this many bytes in the whole topic; the oldest go first. Zero bytes keep nothing, a time of
+    /// zero has no limit. Defaults to zero bytes.
+    #[must_use]
+    pub fn keep(mut self, time: Duration, bytes: u64) -> Self {
+        self.keep_for = time;
+        self.keep_bytes = bytes;
+        self
+    }
+
+    /// Of the messages with one key only the newest is kept, and it is kept although every group has settled
+    /// it: a new group starts with the last word on each key. An older one that nobody has begun with is
+    /// discarded. Messages without a key are not touched. Defaults to no.
+    #[must_use]
+    pub fn compact(mut self, compact: bool) -> Self {
+        self.compact = compact;
         self
     }
 

@@ -14,10 +14,10 @@ use crate::group::Group;
 use crate::log::reader::SegmentReader;
 use crate::log::recover::{self, Recovery};
 use crate::log::writer::Writer;
-use crate::message::{Message, Receipt};
+use crate::message::{Message, MessageId, Receipt};
 use crate::options::{Durability, GroupOptions, TopicOptions};
 use crate::shell::{Clock, Committed, Committer, Core, NotCommitted, Pace, block_on};
-use crate::state::{Limits, Refused};
+use crate::state::{Batch, Limits, Refused, Staged};
 use crate::stats::Stats;
 use crate::storage::{DiskStorage, Storage};
 
@@ -358,6 +358,7 @@ impl Topic {
         Publish {
             topic: self.clone(),
             messages: Some(messages),
+            batch: None,
             staged: None,
         }
     }
@@ -434,7 +435,9 @@ impl Topic {
                 let Some(origin) = origin.and_then(|b| String::from_utf8(b.to_vec()).ok()) else {
                     continue;
                 };
-                message.headers.retain(|(n, _)| !n.starts_with("mq-dead-"));
+                message
+                    .headers
+                    .retain(|(n, _)| !n.starts_with(dead_header::PREFIX));
                 // If the acknowledgement below is lost, the next redrive must not publish twice.
                 message.dedup = Some(format!("mq-redrive-{}", lease.id()).into());
                 self.queue
@@ -457,7 +460,64 @@ impl Topic {
 pub struct Publish {
     topic: Topic,
     messages: Option<Vec<Message>>,
-    staged: Option<(Committed, Vec<Receipt>)>,
+    /// Encoded, and waiting for room.
+    batch: Option<Batch>,
+    staged: Option<(Committed, Staged, usize)>,
+}
+
+impl Publish {
+    /// Stages the batch; gives it back when there is no room yet.
+    fn stage(&self, batch: Batch, cx: &Context<'_>) -> Result<Result<Staged, Batch>, PublishError> {
+        let id = self.topic.id;
+        self.topic.queue.core.with(|state, now| {
+            if state.closed {
+                return Err(PublishError::Closed);
+            }
+            if let Some(what) = &state.fault {
+                return Err(PublishError::Unknown(what.clone()));
+            }
+            match state.publish(id, batch, now) {
+                Ok(staged) => Ok(Ok(staged)),
+                Err(Refused::Full {
+                    batch, wait: true, ..
+                }) => {
+                    if let Some(t) = state.topics.get_mut(&id) {
+                        t.space.push(cx.waker().clone());
+                    }
+                    Ok(Err(*batch))
+                }
+                Err(Refused::Full { batch, waiting, .. }) => Err(PublishError::Full {
+                    messages: batch.messages,
+                    waiting,
+                }),
+                Err(Refused::TooLarge { batch, size }) => Err(PublishError::TooLarge {
+                    messages: batch.messages,
+                    size,
+                    max: state.limits.frame_max,
+                }),
+            }
+        })
+    }
+}
+
+fn receipts(staged: &Staged, count: usize) -> Vec<Receipt> {
+    let mut known = staged.duplicates.iter().peekable();
+    let mut seq = staged.first;
+    (0..count)
+        .map(|at| match known.next_if(|(place, _)| *place == at) {
+            Some((_, first)) => Receipt {
+                id: MessageId(*first),
+                duplicate: true,
+            },
+            None => {
+                seq += 1;
+                Receipt {
+                    id: MessageId(seq - 1),
+                    duplicate: false,
+                }
+            }
+        })
+        .collect()
 }
 
 impl Future for Publish {
@@ -465,63 +525,35 @@ impl Future for Publish {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(messages) = self.messages.take() {
-            let core = Arc::clone(&self.topic.queue.core);
-            let id = self.topic.id;
-            let staged = core.with(|state, now| {
-                if state.closed {
-                    return Err(PublishError::Closed);
-                }
-                if let Some(what) = &state.fault {
-                    return Err(PublishError::Unknown(what.clone()));
-                }
-                match state.publish(id, messages, now) {
-                    Ok(staged) => Ok(Ok(staged)),
-                    Err(Refused::Full {
-                        messages,
-                        wait: true,
-                        ..
-                    }) => {
-                        if let Some(t) = state.topics.get_mut(&id) {
-                            t.space.push(cx.waker().clone());
-                        }
-                        Ok(Err(messages))
-                    }
-                    Err(Refused::Full {
-                        messages, waiting, ..
-                    }) => Err(PublishError::Full { messages, waiting }),
-                    Err(Refused::TooLarge { messages, size }) => Err(PublishError::TooLarge {
-                        messages,
-                        size,
-                        max: state.limits.frame_max,
-                    }),
-                }
-            });
-            match staged {
+            let now = self.topic.queue.core.clock.now();
+            self.batch = Some(Batch::new(self.topic.id, messages, now));
+        }
+        if let Some(batch) = self.batch.take() {
+            let count = batch.messages.len();
+            match self.stage(batch, cx) {
                 Err(e) => return Poll::Ready(Err(e)),
-                Ok(Err(messages)) => {
-                    self.messages = Some(messages);
+                Ok(Err(batch)) => {
+                    self.batch = Some(batch);
                     return Poll::Pending;
                 }
-                Ok(Ok((ticket, receipts))) => {
-                    let durability = self.topic.durability;
-                    self.staged = Some((
-                        Committed {
-                            core,
-                            ticket,
-                            durability,
-                        },
-                        receipts,
-                    ));
+                Ok(Ok(staged)) => {
+                    let wait = Committed {
+                        core: Arc::clone(&self.topic.queue.core),
+                        ticket: staged.ticket,
+                        durability: self.topic.durability,
+                    };
+                    self.staged = Some((wait, staged, count));
                 }
             }
         }
-        let Some((wait, _)) = &mut self.staged else {
+        let Some((wait, staged, count)) = &mut self.staged else {
             return Poll::Ready(Err(PublishError::Closed));
         };
         match Pin::new(wait).poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(done) => {
-                let receipts = self.staged.take().map(|(_, r)| r).unwrap_or_default();
+                let receipts = receipts(staged, *count);
+                self.staged = None;
                 Poll::Ready(match done {
                     Ok(()) => Ok(receipts),
                     Err(NotCommitted::Disk(what)) => Err(PublishError::Unknown(what)),

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::log::format::{Pos, micros};
+use crate::log::codec::micros;
+use crate::log::format::Pos;
 use crate::log::reader::SegmentReader;
+use crate::log::record::{Record, Stored};
 use crate::log::recover::write_snapshot;
 use crate::log::writer::Writer;
 use crate::options::Durability;
@@ -21,6 +23,9 @@ use crate::storage::Storage;
 
 /// After a refused commit the committer waits this long before it tries again.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// Messages that are written again between two snapshots, about.
+const RELOCATE_MAX: usize = 1024;
 
 /// Time that never steps back: the wall clock at open (or the newest time in the log, if that is later)
 /// plus what a monotonic clock has counted since. Microseconds since 1970.
@@ -143,7 +148,7 @@ impl Committer {
             .refused
             .take()
             .or_else(|| core.state.lock().next_chunk());
-        let Some(chunk) = chunk else {
+        let Some(mut chunk) = chunk else {
             return self.idle(core, now);
         };
         match self.writer.commit(&chunk) {
@@ -158,7 +163,7 @@ impl Committer {
                 let wake = {
                     let mut state = core.state.lock();
                     state.remap(&done.moved);
-                    state.committed(&chunk, done.pos, done.synced, now);
+                    state.committed(&mut chunk, done.pos, done.synced, now);
                     std::mem::take(&mut state.wake)
                 };
                 wake.into_iter().for_each(Waker::wake);
@@ -168,6 +173,7 @@ impl Committer {
                     if self.snapshot(core).is_err() {
                         core.state.lock().faults += 1;
                     }
+                    self.relocate(core, now);
                 }
                 true
             }
@@ -231,19 +237,38 @@ impl Committer {
                     .and_then(|g| g.entries.get(&seq))
                     .map_or(0, |e| e.attempts);
                 state
-                    .item(group, seq)
-                    .map(|item| (group, seq, reason, attempts, item.pos))
+                    .locate(group, seq)
+                    .map(|pos| (group, seq, reason, attempts, pos))
             };
             let Some((group, seq, mut reason, attempts, pos)) = job else {
                 continue;
             };
-            let stored = core.reader.message(pos, seq).unwrap_or_else(|e| {
-                reason = format!("{reason}; its bytes are damaged: {}", e.what);
-                crate::log::format::Stored::default()
-            });
+            let stored = match core.reader.message(pos, seq) {
+                Ok((stored, _)) => stored,
+                Err(e) => {
+                    reason = format!("{reason}; its bytes are damaged: {}", e.what);
+                    Stored::default()
+                }
+            };
             core.state
                 .lock()
                 .stage_dead(group, seq, attempts, stored, &reason, now);
+        }
+    }
+
+    /// Stages the live messages of sparse segments to be written again.
+    pub(crate) fn relocate(&self, core: &Core, now: u64) {
+        let sparse = core
+            .state
+            .lock()
+            .sparse(self.writer.segment(), RELOCATE_MAX);
+        for (seq, pos) in sparse {
+            // A damaged one stays where it is; who takes it is told.
+            if let Ok((stored, time)) = core.reader.message(pos, seq) {
+                let moved = Record::Moved(seq, time, stored);
+                let mut state = core.state.lock();
+                state.stage_one(moved, Durability::Buffered, now);
+            }
         }
     }
 
@@ -284,12 +309,12 @@ impl Committer {
             let mut state = core.state.lock();
             let current = self.writer.segment();
             for id in oldest.min(current).saturating_sub(1)..current {
-                state.segments.entry(id).or_insert(0);
+                state.segments.entry(id).or_default();
             }
             let dead: Vec<u64> = state
                 .segments
                 .iter()
-                .filter(|(id, n)| **n == 0 && **id < oldest && **id < current && **id > 0)
+                .filter(|(id, s)| s.live == 0 && **id < oldest && **id < current && **id > 0)
                 .map(|(id, _)| *id)
                 .collect();
             for id in &dead {
@@ -316,6 +341,7 @@ impl Committer {
         if self.refused.is_none() {
             drop(self.snapshot(core));
         }
+        core.with(|state, _| state.finish());
     }
 
     /// The committer thread.
@@ -377,7 +403,7 @@ impl Future for Committed {
         if let Some(what) = &state.fault {
             return Poll::Ready(Err(NotCommitted::Disk(what.clone())));
         }
-        if state.closed && state.staging.is_empty() {
+        if state.finished {
             return Poll::Ready(Err(NotCommitted::Closed));
         }
         state.waiters.push((self.ticket, sync, cx.waker().clone()));

@@ -26,7 +26,7 @@ pub struct TopicStats {
     pub duplicates: u64,
     /// Messages held for at least one group, or for the first group to come.
     pub held: u64,
-    /// Bytes of their bodies.
+    /// Bytes of their records in the log. Of neighbours that are partly settled, the mean counts.
     pub held_bytes: u64,
     /// Each group of the topic.
     pub groups: Vec<GroupStats>,
@@ -34,7 +34,7 @@ pub struct TopicStats {
 
 /// Counters of one consumer group.
 ///
-/// `published = acked + ready + leased + delayed + dead` holds at every moment.
+/// `published = acked + ready + leased + delayed + dead + discarded` holds at every moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupStats {
@@ -52,13 +52,15 @@ pub struct GroupStats {
     pub delayed: u64,
     /// Messages that went to the dead-letter topic.
     pub dead: u64,
+    /// Messages that left otherwise: too old, dropped for newer ones, superseded, or skipped by a seek.
+    pub discarded: u64,
     /// Deliveries, first and repeated.
     pub delivered: u64,
     /// Deliveries after the first of the same message.
     pub redelivered: u64,
     /// Leases that ended without an outcome.
     pub expired: u64,
-    /// Age of the oldest message that is ready, zero when none is.
+    /// Age of the oldest message that is ready, to 10 ms, zero when none is.
     pub oldest_ready: Duration,
 }
 
@@ -71,18 +73,17 @@ impl Stats {
                 name: t.name.clone(),
                 published: t.published,
                 duplicates: t.duplicates,
-                held: t.items.len() as u64,
-                held_bytes: t.bytes,
+                held: t.extents.held,
+                held_bytes: t.extents.bytes,
                 groups: t
                     .groups
                     .iter()
                     .filter_map(|id| state.groups.get(id))
                     .map(|g| {
                         let oldest = g
-                            .ready
-                            .first()
-                            .and_then(|(_, seq)| t.items.get(seq))
-                            .map(|i| i.time);
+                            .oldest_ready()
+                            .and_then(|seq| t.extents.of(seq))
+                            .map(|(_, e)| e.time);
                         GroupStats {
                             name: g.name.clone(),
                             published: g.published,
@@ -91,6 +92,7 @@ impl Stats {
                             leased: g.leased,
                             delayed: g.delayed,
                             dead: g.dead,
+                            discarded: g.discarded,
                             delivered: g.delivered,
                             redelivered: g.redelivered,
                             expired: g.expired,

@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::error::{PublishError, SettleError, TakeError};
-use crate::group::{Group, Lease, Settle};
+use crate::group::Group;
+use crate::lease::{Lease, Settle};
 use crate::message::{Message, MessageId, Receipt};
 use crate::queue::Topic;
 

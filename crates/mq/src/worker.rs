@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::error::TakeError;
-use crate::group::Settle;
+use crate::lease::Settle;
 use crate::message::Message;
 use crate::traits::{Consumer, Delivery};
 

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::options::{Durability, GroupOptions, Start, TopicOptions, WhenFull};
+use super::codec::{le32, le64};
 use crate::weak;
 
-/// Version of the format. It changes only when older builds could not read the files.
-pub(crate) const VERSION: u16 = 1;
+/// Version of the format. It changes only when older builds could not read the files. Version 1 was never released.
+pub(crate) const VERSION: u16 = 2;
 /// Frames start after this many bytes of a segment.
 pub(crate) const SEGMENT_HEADER: u64 = 4096;
 /// Synced frames end on a multiple of this, so that no block with acknowledged bytes is written again.
@@ -61,7 +61,7 @@ pub(crate) fn read_segment_header(b: &[u8]) -> SegmentHeader {
         return SegmentHeader::Invalid;
     }
     let version = u16::from_le_bytes([b[8], b[9]]);
-    if version > VERSION {
+    if version != VERSION {
         return SegmentHeader::Version(version);
     }
     SegmentHeader::Valid {
@@ -189,6 +189,22 @@ pub(crate) fn records(header: &FrameHeader, body: &Bytes) -> Result<Vec<Bytes>, 
     }
 }
 
+/// The payloads of a frame that is known to be intact; `None` when the lengths do not fit.
+pub(crate) fn plain_records(header: &FrameHeader, body: &Bytes) -> Option<Vec<Bytes>> {
+    let mut out = Vec::with_capacity(header.records as usize);
+    let mut at = 0;
+    for _ in 0..header.records {
+        let start = at + RECORD_HEADER;
+        let end = start + le32(body.get(at + 4..start)?) as usize;
+        if end > body.len() {
+            return None;
+        }
+        out.push(body.slice(start..end));
+        at = end;
+    }
+    Some(out)
+}
+
 /// Every record of a damaged frame that still has a good checksum, with its ordinal.
 pub(crate) fn salvage(header: &FrameHeader, body: &Bytes) -> Vec<(u32, Bytes)> {
     let (mut at, mut ordinal, mut out) = (0, 0, Vec::new());
@@ -222,419 +238,42 @@ fn record_at(body: &Bytes, at: usize) -> Option<(u32, Bytes)> {
     Some((binding, body.slice(at + RECORD_HEADER..end)))
 }
 
-/// What a record says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Record {
-    Message(Stored),
-    /// A live message written again so that its old segment can go.
-    Moved(u64, u64, Stored),
-    Settle {
-        group: u32,
-        seqs: Vec<u64>,
-        dead: bool,
-    },
-    Attempt {
-        group: u32,
-        seqs: Vec<(u64, u32)>,
-    },
-    Nack {
-        group: u32,
-        seq: u64,
-        until: u64,
-        attempts: u32,
-    },
-    Topic {
-        id: u32,
-        name: String,
-        options: TopicOptions,
-    },
-    Group {
-        id: u32,
-        topic: u32,
-        name: String,
-        options: GroupOptions,
-    },
-    DropGroup {
-        id: u32,
-    },
-    Mark,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::record::{Head, Record, put_message, put_record};
 
-/// A message as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Stored {
-    pub(crate) topic: u32,
-    /// Only this group gets it (0 is every group).
-    pub(crate) target: u32,
-    pub(crate) priority: u8,
-    pub(crate) not_before: u64,
-    pub(crate) key: Option<Bytes>,
-    pub(crate) dedup: Option<Bytes>,
-    pub(crate) headers: Vec<(String, Bytes)>,
-    pub(crate) body: Bytes,
-}
-
-/// Appends a record: checksum (not yet bound), length, payload.
-pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
-    let start = out.len();
-    out.extend_from_slice(&[0; RECORD_HEADER]);
-    record.encode(out);
-    let len = u32::try_from(out.len() - start - RECORD_HEADER).unwrap_or(u32::MAX);
-    out[start + 4..start + 8].copy_from_slice(&len.to_le_bytes());
-    let crc = crc32c::crc32c(&out[start + 4..]);
-    out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
-}
-
-impl Record {
-    fn encode(&self, b: &mut Vec<u8>) {
-        match self {
-            Self::Message(m) => {
-                b.push(1);
-                m.encode(b);
-            }
-            Self::Settle { group, seqs, dead } => {
-                b.push(2);
-                b.push(u8::from(*dead));
-                put(b, u64::from(*group));
-                let ranges = ranges(seqs);
-                put(b, ranges.len() as u64);
-                let mut last = 0;
-                for (first, count) in ranges {
-                    put(b, first - last);
-                    put(b, count);
-                    last = first + count;
-                }
-            }
-            Self::Attempt { group, seqs } => {
-                b.push(3);
-                put(b, u64::from(*group));
-                put(b, seqs.len() as u64);
-                for (seq, n) in seqs {
-                    put(b, *seq);
-                    put(b, u64::from(*n));
-                }
-            }
-            Self::Nack {
-                group,
-                seq,
-                until,
-                attempts,
-            } => {
-                b.push(4);
-                put(b, u64::from(*group));
-                put(b, *seq);
-                put(b, *until);
-                put(b, u64::from(*attempts));
-            }
-            Self::Topic { id, name, options } => {
-                b.push(5);
-                put(b, u64::from(*id));
-                put_bytes(b, name.as_bytes());
-                put_topic_options(b, options);
-            }
-            Self::Group {
-                id,
-                topic,
-                name,
-                options,
-            } => {
-                b.push(6);
-                put(b, u64::from(*id));
-                put(b, u64::from(*topic));
-                put_bytes(b, name.as_bytes());
-                put_group_options(b, options);
-            }
-            Self::DropGroup { id } => {
-                b.push(7);
-                put(b, u64::from(*id));
-            }
-            Self::Mark => b.push(8),
-            Self::Moved(seq, time, m) => {
-                b.push(9);
-                put(b, *seq);
-                put(b, *time);
-                m.encode(b);
-            }
-        }
-    }
-
-    /// Parses a payload. `None` when it is no record of this version.
-    pub(crate) fn decode(payload: &Bytes) -> Option<Self> {
-        let mut r = Reader {
-            bytes: payload,
-            at: 1,
+    #[test]
+    fn a_frame_is_written_as_ever() {
+        let header = FrameHeader {
+            epoch: 3,
+            segment: 7,
+            index: 41,
+            first_seq: 1000,
+            time: 1_764_057_600_000_000,
+            body_len: 0,
+            records: 2,
+            unsynced: 1,
+            padded: false,
         };
-        let record = match payload.first()? {
-            1 => Self::Message(Stored::decode(&mut r)?),
-            2 => {
-                let dead = r.byte()? == 1;
-                let group = r.u32()?;
-                let n = r.count(2)?;
-                let (mut seqs, mut last) = (Vec::new(), 0u64);
-                for _ in 0..n {
-                    let first = last.checked_add(r.u64()?)?;
-                    let count = r.u64()?;
-                    last = first.checked_add(count)?;
-                    if count > 1 << 24 {
-                        return None;
-                    }
-                    seqs.extend(first..last);
-                }
-                Self::Settle { group, seqs, dead }
-            }
-            3 => {
-                let group = r.u32()?;
-                let n = r.count(2)?;
-                let mut seqs = Vec::with_capacity(n);
-                for _ in 0..n {
-                    seqs.push((r.u64()?, r.u32()?));
-                }
-                Self::Attempt { group, seqs }
-            }
-            4 => Self::Nack {
-                group: r.u32()?,
-                seq: r.u64()?,
-                until: r.u64()?,
-                attempts: r.u32()?,
-            },
-            5 => Self::Topic {
-                id: r.u32()?,
-                name: r.string()?,
-                options: topic_options(&mut r)?,
-            },
-            6 => Self::Group {
-                id: r.u32()?,
-                topic: r.u32()?,
-                name: r.string()?,
-                options: group_options(&mut r)?,
-            },
-            7 => Self::DropGroup { id: r.u32()? },
-            8 => Self::Mark,
-            9 => Self::Moved(r.u64()?, r.u64()?, Stored::decode(&mut r)?),
-            _ => return None,
+        let head = Head {
+            topic: 2,
+            priority: 5,
+            not_before: 9,
+            key: Some(b"k"),
+            dedup: Some(b"d"),
         };
-        Some(record)
+        let mut body = Vec::new();
+        put_message(&mut body, &head, &[("h".into(), "v".into())], b"body");
+        put_record(&mut body, &Record::Mark);
+        let body_len = u32::try_from(body.len()).unwrap();
+        let frame = build_frame(&FrameHeader { body_len, ..header }, 8192, &body);
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let (written, padding) = frame.split_at(FRAME_HEADER + body.len());
+        assert_eq!(
+            hex(written),
+            include_str!("../../tests/vectors/frame.hex").trim()
+        );
+        assert!(padding.iter().all(|b| *b == 0) && frame.len().is_multiple_of(64));
     }
-}
-
-impl Stored {
-    pub(crate) fn encode(&self, b: &mut Vec<u8>) {
-        let flags = u8::from(self.key.is_some())
-            | u8::from(self.dedup.is_some()) << 1
-            | u8::from(!self.headers.is_empty()) << 2
-            | u8::from(self.not_before != 0) << 3
-            | u8::from(self.target != 0) << 4;
-        b.push(flags);
-        b.push(self.priority);
-        put(b, u64::from(self.topic));
-        if let Some(key) = &self.key {
-            put_bytes(b, key);
-        }
-        if let Some(dedup) = &self.dedup {
-            put_bytes(b, dedup);
-        }
-        if !self.headers.is_empty() {
-            put(b, self.headers.len() as u64);
-            for (name, value) in &self.headers {
-                put_bytes(b, name.as_bytes());
-                put_bytes(b, value);
-            }
-        }
-        if self.not_before != 0 {
-            put(b, self.not_before);
-        }
-        if self.target != 0 {
-            put(b, u64::from(self.target));
-        }
-        b.extend_from_slice(&self.body);
-    }
-
-    pub(crate) fn decode(r: &mut Reader<'_>) -> Option<Self> {
-        let flags = r.byte()?;
-        let priority = r.byte()?.min(7);
-        let topic = r.u32()?;
-        let key = if flags & 1 != 0 {
-            Some(r.bytes()?)
-        } else {
-            None
-        };
-        let dedup = if flags & 2 != 0 {
-            Some(r.bytes()?)
-        } else {
-            None
-        };
-        let mut headers = Vec::new();
-        if flags & 4 != 0 {
-            for _ in 0..r.count(2)? {
-                headers.push((r.string()?, r.bytes()?));
-            }
-        }
-        let not_before = if flags & 8 != 0 { r.u64()? } else { 0 };
-        let target = if flags & 16 != 0 { r.u32()? } else { 0 };
-        Some(Self {
-            topic,
-            target,
-            priority,
-            not_before,
-            key,
-            dedup,
-            headers,
-            body: r.bytes.slice(r.at..),
-        })
-    }
-}
-
-/// Runs of consecutive numbers in a sorted list.
-fn ranges(seqs: &[u64]) -> Vec<(u64, u64)> {
-    let mut out: Vec<(u64, u64)> = Vec::new();
-    for &seq in seqs {
-        match out.last_mut() {
-            Some((first, count)) if *first + *count == seq => *count += 1,
-            _ => out.push((seq, 1)),
-        }
-    }
-    out
-}
-
-pub(crate) fn put_topic_options(b: &mut Vec<u8>, o: &TopicOptions) {
-    put(b, o.messages_max);
-    put(b, o.bytes_max);
-    b.push(u8::from(o.when_full == WhenFull::Refuse));
-    put(b, micros(o.dedup_window));
-    put(b, u64::from(o.dedup_max));
-    b.push(u8::from(o.durability == Durability::Buffered) | u8::from(o.hold) << 1);
-}
-
-pub(crate) fn topic_options(r: &mut Reader<'_>) -> Option<TopicOptions> {
-    let mut options = TopicOptions {
-        messages_max: r.u64()?,
-        bytes_max: r.u64()?,
-        when_full: if r.byte()? == 1 {
-            WhenFull::Refuse
-        } else {
-            WhenFull::Wait
-        },
-        dedup_window: std::time::Duration::from_micros(r.u64()?),
-        dedup_max: r.u32()?,
-        ..TopicOptions::default()
-    };
-    let flags = r.byte()?;
-    options.durability = if flags & 1 == 1 {
-        Durability::Buffered
-    } else {
-        Durability::Synced
-    };
-    options.hold = flags & 2 == 2;
-    Some(options)
-}
-
-pub(crate) fn put_group_options(b: &mut Vec<u8>, o: &GroupOptions) {
-    b.push(u8::from(o.start == Start::End));
-    put(b, micros(o.lease));
-    put(b, u64::from(o.deliveries_max));
-    put_bytes(b, o.dead_letter.as_deref().unwrap_or("").as_bytes());
-    b.push(u8::from(o.ordered_keys));
-    put(b, u64::from(o.in_flight_max));
-    put(b, micros(o.idle_max));
-    b.push(u8::from(o.durability == Durability::Buffered));
-}
-
-pub(crate) fn group_options(r: &mut Reader<'_>) -> Option<GroupOptions> {
-    Some(GroupOptions {
-        start: if r.byte()? == 1 {
-            Start::End
-        } else {
-            Start::Beginning
-        },
-        lease: std::time::Duration::from_micros(r.u64()?),
-        deliveries_max: r.u32()?,
-        dead_letter: Some(r.string()?).filter(|s| !s.is_empty()),
-        ordered_keys: r.byte()? == 1,
-        in_flight_max: r.u32()?,
-        idle_max: std::time::Duration::from_micros(r.u64()?),
-        durability: if r.byte()? == 1 {
-            Durability::Buffered
-        } else {
-            Durability::Synced
-        },
-    })
-}
-
-pub(crate) fn micros(d: std::time::Duration) -> u64 {
-    u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Appends a LEB128 number.
-pub(crate) fn put(b: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        b.push((n & 0x7F) as u8 | 0x80);
-        n >>= 7;
-    }
-    b.push((n & 0x7F) as u8);
-}
-
-pub(crate) fn put_bytes(b: &mut Vec<u8>, bytes: &[u8]) {
-    put(b, bytes.len() as u64);
-    b.extend_from_slice(bytes);
-}
-
-/// Reads what `put` and `put_bytes` wrote; `None` at anything else.
-pub(crate) struct Reader<'a> {
-    pub(crate) bytes: &'a Bytes,
-    pub(crate) at: usize,
-}
-
-impl Reader<'_> {
-    pub(crate) fn byte(&mut self) -> Option<u8> {
-        let b = *self.bytes.get(self.at)?;
-        self.at += 1;
-        Some(b)
-    }
-
-    pub(crate) fn u64(&mut self) -> Option<u64> {
-        let (mut n, mut shift) = (0u64, 0);
-        loop {
-            let b = self.byte()?;
-            if shift == 63 && b > 1 {
-                return None;
-            }
-            n |= u64::from(b & 0x7F) << shift;
-            if b & 0x80 == 0 {
-                return Some(n);
-            }
-            shift += 7;
-            if shift > 63 {
-                return None;
-            }
-        }
-    }
-
-    pub(crate) fn u32(&mut self) -> Option<u32> {
-        u32::try_from(self.u64()?).ok()
-    }
-
-    /// A count of items that take at least `size` bytes each: never more than can be there.
-    pub(crate) fn count(&mut self, size: usize) -> Option<usize> {
-        let n = usize::try_from(self.u64()?).ok()?;
-        (n <= (self.bytes.len() - self.at) / size.max(1)).then_some(n)
-    }
-
-    pub(crate) fn bytes(&mut self) -> Option<Bytes> {
-        let n = self.count(1)?;
-        let b = self.bytes.slice(self.at..self.at + n);
-        self.at += n;
-        Some(b)
-    }
-
-    pub(crate) fn string(&mut self) -> Option<String> {
-        String::from_utf8(self.bytes()?.to_vec()).ok()
-    }
-}
-
-pub(crate) fn le32(b: &[u8]) -> u32 {
-    u32::from_le_bytes([b[0], b[1], b[2], b[3]])
-}
-
-pub(crate) fn le64(b: &[u8]) -> u64 {
-    u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
 }

@@ -1,4 +1,4 @@
-//! Reading frames back: open files by segment, and the bytes of one message.
+//! Reading frames back: open files by segment, and the bytes of messages.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,21 +7,28 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::codec::Reader;
 use super::format::{
-    FRAME_HEADER, FrameHeader, Pos, Record, Stored, records, salvage, segment_name,
+    ALIGN, BLOCK, FRAME_HEADER, FrameHeader, Pos, align, plain_records, records, salvage,
+    segment_name,
 };
+use super::record::{MESSAGE, MOVED, Stored};
 use crate::storage::{Storage, StorageFile, read_full};
 
 /// Segments kept open at once.
 const OPEN_MAX: usize = 64;
 /// Bytes of recent frames kept in memory for consumers that keep up.
 const RECENT_MAX: usize = 4 << 20;
+/// How far a walk from frame to frame looks for the next one behind a damaged one.
+const SKIP_MAX: u64 = 256 << 10;
 
 #[derive(Debug)]
 pub(crate) struct SegmentReader {
     storage: Arc<dyn Storage>,
     open: Mutex<BTreeMap<u64, Arc<dyn StorageFile>>>,
     recent: Mutex<Recent>,
+    /// The frame that was read last: takes in a row want it again.
+    last: Mutex<Option<Arc<Parsed>>>,
 }
 
 #[derive(Debug, Default)]
@@ -31,10 +38,98 @@ struct Recent {
     bytes: usize,
 }
 
+/// A frame and where its messages are in it.
+#[derive(Debug)]
+struct Parsed {
+    pos: Pos,
+    header: FrameHeader,
+    body: Bytes,
+    /// Message, start and end of its payload; sorted by message.
+    messages: Vec<(u64, u32, u32)>,
+    /// When those were stored that have moved here.
+    moved: BTreeMap<u64, u64>,
+}
+
 /// Why a message could not be read.
 #[derive(Debug)]
 pub(crate) struct Unreadable {
     pub(crate) what: String,
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(e: io::Error) -> Self {
+        Self {
+            what: e.to_string(),
+        }
+    }
+}
+
+impl Parsed {
+    fn new(pos: Pos, header: FrameHeader, body: Bytes, trusted: bool) -> Self {
+        let whole = if trusted {
+            plain_records(&header, &body)
+        } else {
+            records(&header, &body).ok()
+        };
+        let complete = whole.is_some();
+        let found: Vec<(u32, Bytes)> = match whole {
+            Some(all) => (0..).zip(all).collect(),
+            None => salvage(&header, &body),
+        };
+        let only_messages = found.iter().all(|(_, p)| p.first() == Some(&MESSAGE));
+        let mut moved = BTreeMap::new();
+        let mut messages = Vec::with_capacity(found.len());
+        let (mut seq, mut gap) = (header.first_seq, 0);
+        for (ordinal, payload) in &found {
+            let offset = payload.as_ptr() as usize - body.as_ptr() as usize;
+            let start = u32::try_from(offset).unwrap_or(u32::MAX);
+            let end = start.saturating_add(u32::try_from(payload.len()).unwrap_or(u32::MAX));
+            match payload.first() {
+                Some(&MESSAGE) => {
+                    if only_messages {
+                        seq = header.first_seq + u64::from(*ordinal);
+                    } else if !complete && *ordinal != gap {
+                        // Behind a hole in a mixed frame, numbers are not known.
+                        continue;
+                    }
+                    messages.push((seq, start, end));
+                    seq += 1;
+                }
+                Some(&MOVED) => {
+                    let mut r = Reader::new(payload, 1);
+                    if let (Some(old), Some(time)) = (r.u64(), r.u64()) {
+                        moved.insert(old, time);
+                        let at = start + u32::try_from(r.at).unwrap_or(0);
+                        messages.push((old, at, end));
+                    }
+                }
+                _ => {}
+            }
+            gap = ordinal + 1;
+        }
+        messages.sort_unstable();
+        Self {
+            pos,
+            header,
+            body,
+            messages,
+            moved,
+        }
+    }
+
+    /// A message and when it was stored.
+    fn message(&self, seq: u64) -> Option<(Stored, u64)> {
+        let i = self
+            .messages
+            .binary_search_by_key(&seq, |(s, _, _)| *s)
+            .ok()?;
+        let (_, start, end) = self.messages[i];
+        let payload = self.body.slice(start as usize..end as usize);
+        let moved = self.moved.get(&seq);
+        // What stands in front of a moved message was passed over.
+        let stored = Stored::decode(&mut Reader::new(&payload, usize::from(moved.is_none())))?;
+        Some((stored, moved.copied().unwrap_or(self.header.time)))
+    }
 }
 
 impl SegmentReader {
@@ -43,6 +138,7 @@ impl SegmentReader {
             storage,
             open: Mutex::default(),
             recent: Mutex::default(),
+            last: Mutex::default(),
         }
     }
 
@@ -65,12 +161,12 @@ impl SegmentReader {
     /// Forgets a segment that is about to be recycled.
     pub(crate) fn forget(&self, segment: u64) {
         self.open.lock().remove(&segment);
+        self.last.lock().take_if(|p| p.pos.segment == segment);
         let mut recent = self.recent.lock();
+        let recent = &mut *recent;
         recent.frames.retain(|pos, _| pos.segment != segment);
         recent.bytes = recent.frames.values().map(Bytes::len).sum();
-        let frames = std::mem::take(&mut recent.frames);
-        recent.order.retain(|pos| frames.contains_key(pos));
-        recent.frames = frames;
+        recent.order.retain(|pos| recent.frames.contains_key(pos));
     }
 
     fn file(&self, segment: u64) -> io::Result<Arc<dyn StorageFile>> {
@@ -86,84 +182,133 @@ impl SegmentReader {
         Ok(file)
     }
 
-    fn frame(&self, pos: Pos) -> Result<(FrameHeader, Bytes), Unreadable> {
+    fn header(&self, pos: Pos) -> Result<Option<FrameHeader>, Unreadable> {
         if let Some(frame) = self.recent.lock().frames.get(&pos) {
-            let header = FrameHeader::decode(frame, pos.segment, pos.offset);
-            if let Some(h) = header {
-                let body = frame.slice(FRAME_HEADER..FRAME_HEADER + h.body_len as usize);
-                return Ok((h, body));
-            }
+            return Ok(FrameHeader::decode(frame, pos.segment, pos.offset));
         }
-        let io = |e: io::Error| Unreadable {
-            what: e.to_string(),
-        };
-        let file = self.file(pos.segment).map_err(io)?;
-        // One read brings the frames of lone publishes whole.
-        let mut first = vec![0; 4096];
-        let n = read_full(&*file, &mut first, pos.offset).map_err(io)?;
-        first.truncate(n);
-        let header =
-            FrameHeader::decode(&first, pos.segment, pos.offset).ok_or_else(|| Unreadable {
-                what: "the frame header does not match its checksum or place".into(),
-            })?;
-        let len = header.body_len as usize;
-        let whole = FRAME_HEADER + len;
-        if first.len() < whole {
-            let have = first.len();
-            let size = file.len().map_err(io)?;
-            if pos.offset + whole as u64 > size {
-                return Err(Unreadable {
-                    what: "the frame is cut off by the end of the file".into(),
-                });
-            }
-            first.resize(whole, 0);
-            read_full(&*file, &mut first[have..], pos.offset + have as u64).map_err(io)?;
-        }
-        let bytes = Bytes::from(first);
-        Ok((header, bytes.slice(FRAME_HEADER..whole)))
+        let mut head = [0; FRAME_HEADER];
+        let file = self.file(pos.segment)?;
+        let n = read_full(&*file, &mut head, pos.offset)?;
+        Ok(FrameHeader::decode(&head[..n], pos.segment, pos.offset))
     }
 
-    /// The message with this sequence number in the frame at `pos`.
-    pub(crate) fn message(&self, pos: Pos, seq: u64) -> Result<Stored, Unreadable> {
-        let (header, body) = self.frame(pos)?;
-        let payloads: Vec<(u32, Bytes)> = records(&header, &body).map_or_else(
-            |_| salvage(&header, &body),
-            |all| {
-                all.into_iter()
-                    .enumerate()
-                    .map(|(i, r)| (u32::try_from(i).unwrap_or(u32::MAX), r))
-                    .collect()
-            },
-        );
-        let complete = payloads.len() == header.records as usize;
-        let mut at = header.first_seq;
-        for (_, payload) in &payloads {
-            match Record::decode(payload) {
-                Some(Record::Message(m)) => {
-                    // With records missing, positions in the frame no longer give sequence numbers.
-                    if complete && at == seq {
-                        return Ok(m);
+    /// The frame of a message, starting at one that stands at or a little before it.
+    fn find(&self, start: Pos, seq: u64) -> Result<Pos, Unreadable> {
+        let mut at = start;
+        let mut here = self.header(start)?;
+        loop {
+            let Some(h) = here else {
+                return self.find_behind_damage(at, seq);
+            };
+            if h.first_seq > seq {
+                // The message has moved to it.
+                return Ok(at);
+            }
+            let next = h.next(at.offset);
+            let mut found = None;
+            for offset in [next, align(next, BLOCK)] {
+                let pos = Pos { offset, ..at };
+                found = self.header(pos)?.filter(|n| n.index == h.index + 1);
+                if let Some(n) = found {
+                    if n.first_seq > seq {
+                        return Ok(at);
                     }
-                    at += 1;
+                    at = pos;
+                    break;
                 }
-                Some(Record::Moved(old, _, m)) if old == seq => return Ok(m),
-                _ => {}
             }
-        }
-        if !complete {
-            // Lone messages per record only: count ordinals where every lost record was a message.
-            let only_messages = payloads.iter().all(|(_, p)| p.first() == Some(&1));
-            if only_messages {
-                let want = u32::try_from(seq.wrapping_sub(header.first_seq)).unwrap_or(u32::MAX);
-                if let Some((_, p)) = payloads.iter().find(|(o, _)| *o == want)
-                    && let Some(Record::Message(m)) = Record::decode(p)
+            if found.is_none() {
+                // It is the last one, or the next one is damaged.
+                let frame = self.parse(at)?;
+                if frame
+                    .messages
+                    .last()
+                    .is_some_and(|(last, _, _)| *last >= seq)
                 {
-                    return Ok(m);
+                    return Ok(at);
                 }
+                at.offset = next;
+            }
+            here = found;
+        }
+    }
+
+    fn find_behind_damage(&self, from: Pos, seq: u64) -> Result<Pos, Unreadable> {
+        let mut best = None;
+        let mut at = align(from.offset, ALIGN);
+        while at < from.offset + SKIP_MAX {
+            let pos = Pos { offset: at, ..from };
+            match self.header(pos)? {
+                Some(h) if h.first_seq > seq => break,
+                Some(h) => {
+                    best = Some(pos);
+                    at = align(h.next(at), ALIGN);
+                }
+                None => at += ALIGN,
             }
         }
-        Err(Unreadable {
+        best.ok_or_else(|| Unreadable {
+            what: "the frame header does not match its checksum or place".into(),
+        })
+    }
+
+    fn parse(&self, pos: Pos) -> Result<Arc<Parsed>, Unreadable> {
+        if let Some(last) = &*self.last.lock()
+            && last.pos == pos
+        {
+            return Ok(Arc::clone(last));
+        }
+        let cached = self.recent.lock().frames.get(&pos).cloned();
+        let trusted = cached.is_some();
+        let (header, body) = match cached {
+            Some(frame) => split(pos, frame)?,
+            None => self.load(pos)?,
+        };
+        let parsed = Arc::new(Parsed::new(pos, header, body, trusted));
+        *self.last.lock() = Some(Arc::clone(&parsed));
+        Ok(parsed)
+    }
+
+    fn load(&self, pos: Pos) -> Result<(FrameHeader, Bytes), Unreadable> {
+        let file = self.file(pos.segment)?;
+        // One read brings the frames of lone publishes whole.
+        let mut first = vec![0; 4096];
+        let n = read_full(&*file, &mut first, pos.offset)?;
+        first.truncate(n);
+        if let Some(header) = FrameHeader::decode(&first, pos.segment, pos.offset) {
+            let whole = FRAME_HEADER + header.body_len as usize;
+            if first.len() < whole && pos.offset + whole as u64 <= file.len()? {
+                let have = first.len();
+                first.resize(whole, 0);
+                read_full(&*file, &mut first[have..], pos.offset + have as u64)?;
+            }
+        }
+        split(pos, Bytes::from(first))
+    }
+
+    /// The message with this number in the frame at `pos`, or in one that follows closely, and when it was
+    /// stored.
+    pub(crate) fn message(&self, pos: Pos, seq: u64) -> Result<(Stored, u64), Unreadable> {
+        let last = self.last.lock().clone();
+        let near = last.filter(|l| l.pos.segment == pos.segment && l.pos >= pos);
+        if let Some(found) = near.and_then(|l| l.message(seq)) {
+            return Ok(found);
+        }
+        let frame = self.parse(self.find(pos, seq)?)?;
+        frame.message(seq).ok_or_else(|| Unreadable {
             what: "the record does not match its checksum".into(),
         })
     }
+}
+
+fn split(pos: Pos, frame: Bytes) -> Result<(FrameHeader, Bytes), Unreadable> {
+    let unreadable = |what: &str| Unreadable { what: what.into() };
+    let header = FrameHeader::decode(&frame, pos.segment, pos.offset)
+        .ok_or_else(|| unreadable("the frame header does not match its checksum or place"))?;
+    let whole = FRAME_HEADER + header.body_len as usize;
+    if frame.len() < whole {
+        return Err(unreadable("the frame is cut off by the end of the file"));
+    }
+    let body = frame.slice(FRAME_HEADER..whole);
+    Ok((header, body))
 }

@@ -21,6 +21,7 @@ const SPARES_MAX: usize = 2;
 struct Unsynced {
     header: FrameHeader,
     pos: Pos,
+    messages: u64,
     records: Vec<u8>,
 }
 
@@ -43,13 +44,16 @@ pub(crate) struct Writer {
     prepared: Option<u64>,
 }
 
+/// A frame that was written again: from, to, its first message and the one behind its last.
+pub(crate) type Moved = (Pos, Pos, u64, u64);
+
 /// What a commit did.
 #[derive(Debug)]
 pub(crate) struct Committed {
     pub(crate) pos: Pos,
     pub(crate) synced: bool,
-    /// Unsynced frames that had to be written again: from, to.
-    pub(crate) moved: Vec<(Pos, Pos)>,
+    /// Unsynced frames that had to be written again.
+    pub(crate) moved: Vec<Moved>,
     pub(crate) frame: Bytes,
 }
 
@@ -136,7 +140,7 @@ impl Writer {
             time: chunk.time,
             body_len: u32::try_from(chunk.buf.len())
                 .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,
-            records: u32::try_from(chunk.records.len()).unwrap_or(u32::MAX),
+            records: chunk.records,
             unsynced: 0,
             padded: false,
         };
@@ -165,6 +169,7 @@ impl Writer {
             self.unsynced.push(Unsynced {
                 header: header_at(header, self.next_index - 1),
                 pos,
+                messages: chunk.messages,
                 records: chunk.buf.clone(),
             });
         }
@@ -210,7 +215,7 @@ impl Writer {
     }
 
     /// Writes the unsynced frames of a failed segment again, into a fresh one, and syncs them.
-    fn rewrite(&mut self, moved: &mut Vec<(Pos, Pos)>) -> io::Result<()> {
+    fn rewrite(&mut self, moved: &mut Vec<Moved>) -> io::Result<()> {
         let index = self.durable;
         self.roll()?;
         self.next_index = index;
@@ -222,17 +227,13 @@ impl Writer {
             moved.clear();
             return result;
         }
-        for (u, (_, to)) in self.unsynced.iter_mut().zip(moved.iter()) {
+        for (u, (_, to, _, _)) in self.unsynced.iter_mut().zip(moved.iter()) {
             u.pos = *to;
         }
         Ok(())
     }
 
-    fn rewrite_frames(
-        &mut self,
-        frames: &[Unsynced],
-        moved: &mut Vec<(Pos, Pos)>,
-    ) -> io::Result<()> {
+    fn rewrite_frames(&mut self, frames: &[Unsynced], moved: &mut Vec<Moved>) -> io::Result<()> {
         for (i, u) in frames.iter().enumerate() {
             let last = i + 1 == frames.len();
             let mut header = u.header;
@@ -257,7 +258,7 @@ impl Writer {
             )?;
             self.offset = header.next(self.offset);
             self.next_index = header.index + 1;
-            moved.push((u.pos, to));
+            moved.push((u.pos, to, header.first_seq, header.first_seq + u.messages));
         }
         if !frames.is_empty() {
             self.file.sync_data()?;
@@ -267,7 +268,7 @@ impl Writer {
     }
 
     /// Makes everything written durable. `moved` as in [`Committed`].
-    pub(crate) fn sync(&mut self) -> io::Result<Vec<(Pos, Pos)>> {
+    pub(crate) fn sync(&mut self) -> io::Result<Vec<Moved>> {
         let mut moved = Vec::new();
         if self.unsynced.is_empty() {
             return Ok(moved);
@@ -353,7 +354,8 @@ fn make_segment(
     let tmp = format!("{id:016x}.tmp");
     let from = spare.unwrap_or(&tmp);
     let file = storage.open(from, true)?;
-    let whole = file.len()? == size;
+    // What an earlier attempt left may read back and yet not be on the disk: only a spare is whole.
+    let whole = spare.is_some() && file.len()? == size;
     if !whole {
         // Zeros, not `fallocate`: a sync into unwritten extents drags a journal commit along.
         let zeros = vec![0; 256 << 10];

@@ -14,8 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::wire::{self, Address};
 use crate::error::{PublishError, SettleError, TakeError, TopicError};
-use crate::group::Settle;
-use crate::log::format::{Reader, micros, put, put_bytes, put_group_options, put_topic_options};
+use crate::lease::Settle;
+use crate::log::codec::{Reader, micros, put, put_bytes};
+use crate::log::settings::{put_group_options, put_topic_options};
 use crate::message::{Message, MessageId, Receipt};
 use crate::options::{GroupOptions, TopicOptions};
 use crate::shell::instant;
@@ -185,7 +186,7 @@ fn parse_stats(r: &mut Reader<'_>) -> Option<Stats> {
             held_bytes: r.u64()?,
             groups: Vec::new(),
         };
-        for _ in 0..r.count(11)? {
+        for _ in 0..r.count(12)? {
             t.groups.push(GroupStats {
                 name: r.string()?,
                 published: r.u64()?,
@@ -194,6 +195,7 @@ fn parse_stats(r: &mut Reader<'_>) -> Option<Stats> {
                 leased: r.u64()?,
                 delayed: r.u64()?,
                 dead: r.u64()?,
+                discarded: r.u64()?,
                 delivered: r.u64()?,
                 redelivered: r.u64()?,
                 expired: r.u64()?,

@@ -13,8 +13,10 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::wire::{self, Address};
 use crate::error::{PublishError, SettleError, TakeError, TopicError};
-use crate::group::{Group, extend, settle, settle_error};
-use crate::log::format::{Reader, group_options, put, put_bytes, topic_options};
+use crate::group::Group;
+use crate::lease::{extend, settle, settle_error};
+use crate::log::codec::{Reader, micros, put, put_bytes};
+use crate::log::settings::{group_options, topic_options};
 use crate::queue::Queue;
 use crate::shell::Committed;
 
@@ -275,7 +277,7 @@ async fn take(queue: &Queue, id: u64, group: u32, max: usize, answers: &mpsc::Se
             let mut b = wire::begin(id, wire::OK);
             put(&mut b, leases.len() as u64);
             for lease in leases {
-                let remaining = crate::log::format::micros(lease.remaining());
+                let remaining = micros(lease.remaining());
                 wire::put_message(&mut b, lease.message());
                 put(&mut b, u64::from(lease.attempt()));
                 put(&mut b, lease.published_micros());
@@ -400,7 +402,7 @@ fn stats(queue: &Queue, id: u64) -> Vec<u8> {
         }
         for g in &t.groups {
             put_bytes(&mut b, g.name.as_bytes());
-            let oldest = crate::log::format::micros(g.oldest_ready);
+            let oldest = micros(g.oldest_ready);
             for n in [
                 g.published,
                 g.acked,
@@ -408,6 +410,7 @@ fn stats(queue: &Queue, id: u64) -> Vec<u8> {
                 g.leased,
                 g.delayed,
                 g.dead,
+                g.discarded,
                 g.delivered,
                 g.redelivered,
                 g.expired,

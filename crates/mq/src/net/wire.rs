@@ -8,8 +8,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::group::Settle;
-use crate::log::format::{Reader, Stored, micros, put, put_bytes};
+use crate::lease::Settle;
+use crate::log::codec::{Reader, le64, micros, put, put_bytes};
+use crate::log::record::{Head, Stored, put_stored};
 use crate::message::{Message, NotBefore};
 
 /// Largest frame. A batch beyond it is refused before it is sent.
@@ -102,7 +103,7 @@ pub(super) async fn write_frame(
 /// A frame's id and kind (of a request) or status (of an answer).
 pub(super) fn head(frame: &Bytes) -> Option<(u64, u8)> {
     let id = frame.get(..8)?;
-    Some((crate::log::format::le64(id), *frame.get(8)?))
+    Some((le64(id), *frame.get(8)?))
 }
 
 pub(super) fn begin(id: u64, kind: u8) -> Vec<u8> {
@@ -119,18 +120,14 @@ pub(super) fn put_message(b: &mut Vec<u8>, m: &Message) {
     };
     b.push(kind);
     put(b, value);
-    let stored = Stored {
-        topic: 0,
-        target: 0,
+    let head = Head {
         priority: m.priority,
-        not_before: 0,
-        key: m.key.clone(),
-        dedup: m.dedup.clone(),
-        headers: m.headers.clone(),
-        body: m.body.clone(),
+        key: m.key.as_deref(),
+        dedup: m.dedup.as_deref(),
+        ..Head::default()
     };
     let mut inner = Vec::with_capacity(m.body.len() + 32);
-    stored.encode(&mut inner);
+    put_stored(&mut inner, &head, &m.headers, &m.body);
     put_bytes(b, &inner);
 }
 
@@ -138,10 +135,7 @@ pub(super) fn message(r: &mut Reader<'_>) -> Option<Message> {
     let kind = r.byte()?;
     let value = r.u64()?;
     let inner = r.bytes()?;
-    let stored = Stored::decode(&mut Reader {
-        bytes: &inner,
-        at: 0,
-    })?;
+    let stored = Stored::decode(&mut Reader::new(&inner, 0))?;
     let not_before = match kind {
         0 => NotBefore::Now,
         1 => NotBefore::After(Duration::from_micros(value)),

@@ -1,18 +1,18 @@
 //! The state as bytes, so that recovery starts near the end of the log.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
-use crate::log::format::{
-    Pos, Reader, group_options, le32, put, put_bytes, put_group_options, put_topic_options,
-    topic_options,
-};
+use crate::log::codec::{Reader, le32, put, put_bytes};
+use crate::log::format::Pos;
+use crate::log::settings::{group_options, put_group_options, put_topic_options, topic_options};
 
+use super::extents::Extent;
 use super::group::{GroupState, Stage};
-use super::{Item, Limits, State, TopicState};
+use super::intervals::Intervals;
+use super::topic::{Attr, TopicState};
+use super::{Limits, State};
 
-const MAGIC: &[u8; 8] = b"SBMQSNP\x01";
+const MAGIC: &[u8; 8] = b"SBMQSNP\x02";
 
 /// Where replay goes on after a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,79 +38,107 @@ pub(crate) fn encode(state: &State, resume: Resume) -> Vec<u8> {
     ] {
         put(&mut b, n);
     }
+    put(&mut b, state.segments.len() as u64);
+    for (id, s) in &state.segments {
+        put(&mut b, *id);
+        put(&mut b, s.live);
+        put(&mut b, s.total);
+    }
     let topics: Vec<_> = state.topics.values().filter(|t| t.committed).collect();
     put(&mut b, topics.len() as u64);
     for t in topics {
-        put(&mut b, u64::from(t.id));
-        put_bytes(&mut b, t.name.as_bytes());
-        put_topic_options(&mut b, &t.options);
-        put(&mut b, t.published);
-        let dedup: Vec<_> = t
-            .dedup_order
-            .iter()
-            .filter_map(|(_, id)| t.dedup.get(id).map(|(s, time)| (id, *s, *time)))
-            .collect();
-        let dedup: Vec<_> = dedup
-            .into_iter()
-            .filter(|(_, s, _)| *s < state.committed_seq)
-            .collect();
-        put(&mut b, dedup.len() as u64);
-        for (id, seq, time) in dedup {
-            put_bytes(&mut b, id);
-            put(&mut b, seq);
-            put(&mut b, time);
-        }
-        put(&mut b, t.items.len() as u64);
-        let mut last = 0;
-        for (seq, i) in &t.items {
-            put(&mut b, seq - last);
-            last = *seq;
-            for n in [
-                i.pos.segment,
-                i.pos.offset,
-                u64::from(i.len),
-                u64::from(i.priority),
-                i.key,
-            ] {
-                put(&mut b, n);
-            }
-            put(&mut b, i.not_before);
-            put(&mut b, i.time);
-            put(&mut b, u64::from(i.target));
-        }
+        put_topic(&mut b, t, state.committed_seq);
     }
     put(&mut b, state.groups.len() as u64);
     for g in state.groups.values() {
-        put(&mut b, u64::from(g.id));
-        put(&mut b, u64::from(g.topic));
-        put_bytes(&mut b, g.name.as_bytes());
-        put_group_options(&mut b, &g.options);
-        for n in [g.acked, g.dead, g.delivered, g.redelivered, g.expired] {
-            put(&mut b, n);
-        }
-        let all = g.all_outstanding();
-        put(&mut b, all.len() as u64);
-        let mut last = 0;
-        for seq in all {
-            put(&mut b, seq - last);
-            last = seq;
-            let entry = g.entries.get(&seq);
-            put(&mut b, entry.map_or(0, |e| u64::from(e.attempts)));
-            put(
-                &mut b,
-                entry.map_or(0, |e| {
-                    if let Stage::Delayed { until } = e.stage {
-                        until
-                    } else {
-                        0
-                    }
-                }),
-            );
-        }
+        put_group(&mut b, g);
     }
     let crc = crc32c::crc32c(&b);
     b.extend_from_slice(&crc.to_le_bytes());
     b
+}
+
+fn put_topic(b: &mut Vec<u8>, t: &TopicState, committed: u64) {
+    put(b, u64::from(t.id));
+    put_bytes(b, t.name.as_bytes());
+    put_topic_options(b, &t.options);
+    put(b, t.published);
+    let dedup: Vec<_> = t
+        .dedup_order
+        .iter()
+        .filter_map(|(_, id)| t.dedup.get(id).map(|(s, time)| (id, *s, *time)))
+        .filter(|(_, s, _)| *s < committed)
+        .collect();
+    put(b, dedup.len() as u64);
+    for (id, seq, time) in dedup {
+        put_bytes(b, id);
+        put(b, seq);
+        put(b, time);
+    }
+    put(b, t.extents.runs.len() as u64);
+    let mut last = 0;
+    for (first, e) in &t.extents.runs {
+        for n in [
+            first - last,
+            e.last - first,
+            e.pos.segment,
+            e.pos.offset,
+            e.time,
+            e.bytes,
+            e.held,
+        ] {
+            put(b, n);
+        }
+        last = *first;
+    }
+    put(b, t.extents.moved.len() as u64);
+    for (seq, pos) in &t.extents.moved {
+        put(b, *seq);
+        put(b, pos.segment);
+        put(b, pos.offset);
+    }
+    put(b, t.attrs.len() as u64);
+    for (seq, a) in &t.attrs {
+        put(b, *seq);
+        b.push(a.priority);
+        put(b, a.key);
+        put(b, a.not_before);
+    }
+    put_runs(b, &t.kept);
+}
+
+fn put_runs(b: &mut Vec<u8>, set: &Intervals) {
+    put(b, set.runs_len() as u64);
+    for (first, last) in set.runs() {
+        put(b, first);
+        put(b, last - first);
+    }
+}
+
+fn put_group(b: &mut Vec<u8>, g: &GroupState) {
+    put(b, u64::from(g.id));
+    put(b, u64::from(g.topic));
+    put_bytes(b, g.name.as_bytes());
+    put_group_options(b, &g.options);
+    for n in [
+        g.acked,
+        g.dead,
+        g.discarded,
+        g.delivered,
+        g.redelivered,
+        g.expired,
+    ] {
+        put(b, n);
+    }
+    put_runs(b, &g.fresh);
+    let mut entries: Vec<_> = g.entries.iter().collect();
+    entries.sort_unstable_by_key(|(seq, _)| **seq);
+    put(b, entries.len() as u64);
+    for (seq, e) in entries {
+        put(b, *seq);
+        put(b, u64::from(e.attempts));
+        put(b, if e.stage == Stage::Delayed { e.at } else { 0 });
+    }
 }
 
 /// Reads a snapshot; `None` when it is damaged or cut.
@@ -120,16 +148,9 @@ pub(crate) fn decode(bytes: &Bytes, limits: Limits, now: u64) -> Option<(State, 
         return None;
     }
     let body = bytes.slice(..end);
-    let mut r = Reader {
-        bytes: &body,
-        at: 8,
-    };
-    let pos = Pos {
-        segment: r.u64()?,
-        offset: r.u64()?,
-    };
+    let mut r = Reader::new(&body, 8);
     let resume = Resume {
-        pos,
+        pos: pos(&mut r)?,
         index: r.u64()?,
         epoch: r.u64()?,
         time: r.u64()?,
@@ -137,68 +158,109 @@ pub(crate) fn decode(bytes: &Bytes, limits: Limits, now: u64) -> Option<(State, 
     let mut state = State::new(limits);
     state.next_seq = r.u64()?;
     state.committed_seq = state.next_seq;
+    for _ in 0..r.count(3)? {
+        let s = state.segments.entry(r.u64()?).or_default();
+        (s.live, s.total) = (r.u64()?, r.u64()?);
+    }
     for _ in 0..r.count(4)? {
-        let id = r.u32()?;
-        let name = r.string()?;
-        let mut t = TopicState::new(id, name.clone(), topic_options(&mut r)?);
-        t.committed = true;
-        t.published = r.u64()?;
-        for _ in 0..r.count(3)? {
-            let id = r.bytes()?;
-            let (seq, time) = (r.u64()?, r.u64()?);
-            t.remember(&id, seq, time);
-        }
-        let mut seq = 0;
-        let mut items = BTreeMap::new();
-        for _ in 0..r.count(9)? {
-            seq += r.u64()?;
-            let item = Item {
-                pos: Pos {
-                    segment: r.u64()?,
-                    offset: r.u64()?,
-                },
-                len: r.u32()?,
-                priority: u8::try_from(r.u64()?).ok()?.min(7),
-                key: r.u64()?,
-                not_before: r.u64()?,
-                time: r.u64()?,
-                target: r.u32()?,
-                refs: 0,
-            };
-            t.bytes += u64::from(item.len);
-            *state.segments.entry(item.pos.segment).or_insert(0) += 1;
-            items.insert(seq, item);
-        }
-        t.items = items;
-        state.next_id = state.next_id.max(id + 1);
-        state.topic_names.insert(name, id);
-        state.topics.insert(id, t);
+        let t = topic(&mut r)?;
+        state.next_id = state.next_id.max(t.id.checked_add(1)?);
+        state.topic_names.insert(t.name.clone(), t.id);
+        state.topics.insert(t.id, t);
     }
     for _ in 0..r.count(8)? {
-        let (id, topic) = (r.u32()?, r.u32()?);
-        let name = r.string()?;
-        let mut g = GroupState::new(id, topic, name.clone(), group_options(&mut r)?, now);
-        g.acked = r.u64()?;
-        g.dead = r.u64()?;
-        g.delivered = r.u64()?;
-        g.redelivered = r.u64()?;
-        g.expired = r.u64()?;
-        let t = state.topics.get_mut(&topic)?;
-        let n = r.count(3)?;
-        g.published = g.acked + g.dead + n as u64;
-        let mut seq = 0;
-        for _ in 0..n {
-            seq += r.u64()?;
-            let attempts = r.u32()?;
-            let until = r.u64()?;
-            let item = t.items.get_mut(&seq)?;
-            item.refs += 1;
-            g.place(seq, item.priority, item.key, until, attempts, now);
-        }
-        t.groups.push(id);
-        state.next_id = state.next_id.max(id + 1);
-        state.group_names.insert((topic, name), (id, 0));
-        state.groups.insert(id, g);
+        let g = group(&mut r, &mut state, now)?;
+        state.next_id = state.next_id.max(g.id.checked_add(1)?);
+        state
+            .group_names
+            .insert((g.topic, g.name.clone()), (g.id, 0));
+        state.groups.insert(g.id, g);
     }
     Some((state, resume))
+}
+
+fn pos(r: &mut Reader<'_>) -> Option<Pos> {
+    Some(Pos {
+        segment: r.u64()?,
+        offset: r.u64()?,
+    })
+}
+
+fn topic(r: &mut Reader<'_>) -> Option<TopicState> {
+    let id = r.u32()?;
+    let mut t = TopicState::new(id, r.string()?, topic_options(r)?);
+    t.committed = true;
+    t.published = r.u64()?;
+    for _ in 0..r.count(3)? {
+        let id = r.bytes()?;
+        let (seq, time) = (r.u64()?, r.u64()?);
+        t.remember(&id, seq, time);
+    }
+    let mut first = 0_u64;
+    for _ in 0..r.count(7)? {
+        first = first.checked_add(r.u64()?)?;
+        let e = Extent {
+            last: first.checked_add(r.u64()?)?,
+            pos: pos(r)?,
+            time: r.u64()?,
+            bytes: r.u64()?,
+            held: r.u64()?,
+        };
+        t.extents.held += e.held;
+        t.extents.bytes += e.bytes;
+        t.extents.runs.insert(first, e);
+    }
+    for _ in 0..r.count(3)? {
+        let seq = r.u64()?;
+        t.extents.moved.insert(seq, pos(r)?);
+    }
+    for _ in 0..r.count(4)? {
+        let seq = r.u64()?;
+        let attr = Attr {
+            priority: r.byte()?.min(7),
+            key: r.u64()?,
+            not_before: r.u64()?,
+        };
+        if t.options.compact && attr.key != 0 {
+            t.newest.insert(attr.key, seq);
+        }
+        t.attrs.insert(seq, attr);
+    }
+    for _ in 0..r.count(2)? {
+        let first = r.u64()?;
+        t.kept.insert(first, first.checked_add(r.u64()?)?);
+    }
+    Some(t)
+}
+
+fn group(r: &mut Reader<'_>, state: &mut State, now: u64) -> Option<GroupState> {
+    let (id, topic) = (r.u32()?, r.u32()?);
+    let mut g = GroupState::new(id, topic, r.string()?, group_options(r)?, now);
+    let counters = [
+        &mut g.acked,
+        &mut g.dead,
+        &mut g.discarded,
+        &mut g.delivered,
+        &mut g.redelivered,
+        &mut g.expired,
+    ];
+    for counter in counters {
+        *counter = r.u64()?;
+    }
+    g.published = g.acked + g.dead + g.discarded;
+    for _ in 0..r.count(2)? {
+        let first = r.u64()?;
+        g.admit_run(first, first.checked_add(r.u64()?)?);
+    }
+    let t = state.topics.get_mut(&topic)?;
+    t.groups.push(id);
+    for _ in 0..r.count(3)? {
+        let seq = r.u64()?;
+        let attempts = r.u32()?;
+        let until = r.u64()?;
+        let attr = t.attrs.get(&seq).copied().unwrap_or_default();
+        g.published += 1;
+        g.place(seq, attr, until, attempts, now);
+    }
+    Some(g)
 }

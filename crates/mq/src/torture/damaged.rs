@@ -10,6 +10,7 @@ use super::{Report, Sabotage};
 use crate::message::Message;
 use crate::options::{GroupOptions, TopicOptions};
 use crate::sim::{Crash, Directory, SimDisk};
+use crate::state::Batch;
 
 const SEGMENT: &str = "0000000000000001.seg";
 const BLOCK: usize = 4096;
@@ -76,15 +77,16 @@ fn log() -> Option<Log> {
             })
             .collect();
         let batch = bodies.iter().cloned().map(Message::new).collect();
-        let (_, receipts) = world.core.state.lock().publish(topic, batch, 1).ok()?;
+        let batch = Batch::new(topic, batch, 1);
+        let staged = world.core.state.lock().publish(topic, batch, 1).ok()?;
+        let pos = world.next_frame();
         world.settle_down();
-        let pos = world.core.state.lock().locate(topic, receipts[0].id.0)?;
         let start = usize::try_from(pos.offset).ok()?;
         let len = 64 + bodies.iter().map(|b| b.len() + 12).sum::<usize>();
         let place = start..start + len.next_multiple_of(BLOCK);
         last_frame = start;
-        for (receipt, body) in receipts.iter().zip(bodies) {
-            messages.insert(receipt.id.0, (place.clone(), body));
+        for (seq, body) in (staged.first..).zip(bodies) {
+            messages.insert(seq, (place.clone(), body));
         }
     }
     Some(Log {

@@ -10,6 +10,10 @@ mod book;
 mod crash;
 mod damaged;
 mod fault;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod stories;
 mod world;
 
 pub use crash::crashes;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::book::{Event, Found, Leaving};
-use crate::group::{Settle, settle};
+use crate::lease::{Settle, settle};
+use crate::log::format::Pos;
 use crate::message::Message;
 use crate::options::{Durability, GroupOptions, TopicOptions};
 use crate::queue::Options;
 use crate::shell::{Committer, Core};
 use crate::sim::{Crash, SimDisk, splitmix};
+use crate::state::Batch;
 
 /// Topics of the workload, and what is promised of them.
 const TOPICS: [(&str, Durability); 2] = [("t", Durability::Synced), ("b", Durability::Buffered)];
@@ -56,6 +58,42 @@ impl World {
         while self.step() {}
     }
 
+    #[cfg(test)]
+    pub(super) fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Lets time pass, and what is due by then happen.
+    #[cfg(test)]
+    pub(super) fn pass(&mut self, micros: u64) {
+        self.now += micros;
+        self.core.state.lock().tick(self.now);
+        self.settle_down();
+    }
+
+    /// Starts the process again, as after a kill; no time passes.
+    #[cfg(test)]
+    pub(super) fn reopen(self, disk: &SimDisk) -> (Self, SimDisk) {
+        let now = self.now;
+        let disk = self.killed(disk);
+        let mut world = open(&disk, false).expect("open");
+        world.pass(now.saturating_sub(world.now));
+        (world, disk)
+    }
+
+    /// Writes a snapshot, frees and empties segments.
+    #[cfg(test)]
+    pub(super) fn snapshot(&mut self) {
+        drop(self.committer.snapshot(&self.core));
+        self.committer.relocate(&self.core, self.now);
+        self.settle_down();
+    }
+
+    /// Where the next frame will stand.
+    pub(super) fn next_frame(&self) -> Pos {
+        self.committer.writer.position().0
+    }
+
     /// The disk as a kill leaves it now.
     pub(super) fn killed(self, disk: &SimDisk) -> SimDisk {
         disk.crash(Crash::KeepAll, 0)
@@ -69,16 +107,15 @@ impl World {
             g.validate()
                 .map_err(|what| format!("the group's counters differ: {what}"))?;
         }
-        for (topic, items) in state.topics.values().map(|t| (&t.name, &t.items)) {
-            for (seq, item) in items {
-                let stored = self.core.reader.message(item.pos, *seq);
-                let body = stored
-                    .map_err(|e| format!("message {seq}: {}", e.what))?
-                    .body;
-                if topic.ends_with(".dead") {
-                    found.dead.push(body);
+        for t in state.topics.values() {
+            for seq in state.held(t) {
+                let pos = t.extents.locate(seq).ok_or("a message without a place")?;
+                let stored = self.core.reader.message(pos, seq);
+                let (stored, _) = stored.map_err(|e| format!("message {seq}: {}", e.what))?;
+                if t.name.ends_with(".dead") {
+                    found.dead.push(stored.body);
                 } else {
-                    found.messages.insert(*seq, (topic.clone(), body));
+                    found.messages.insert(seq, (t.name.clone(), stored.body));
                 }
             }
         }
@@ -131,20 +168,21 @@ impl World {
                         })
                         .collect();
                     let bodies: Vec<Bytes> = messages.iter().map(|m| m.body().clone()).collect();
-                    let staged = self.core.state.lock().publish(*topic, messages, self.now);
-                    if let Ok((ticket, receipts)) = staged {
+                    let batch = Batch::new(*topic, messages, self.now);
+                    let staged = self.core.state.lock().publish(*topic, batch, self.now);
+                    if let Ok(staged) = staged {
                         let mut synced = Vec::new();
-                        for (receipt, body) in receipts.iter().zip(bodies) {
+                        for (seq, body) in (staged.first..).zip(bodies) {
                             events.push(Event::Staged {
-                                seq: receipt.id.0,
-                                batch: receipts[0].id.0,
+                                seq,
+                                batch: staged.first,
                                 topic: name,
                                 body,
                             });
-                            synced.push(Event::Synced(receipt.id.0));
+                            synced.push(Event::Synced(seq));
                         }
                         open.push(Open {
-                            ticket,
+                            ticket: staged.ticket,
                             written: false,
                             events: synced,
                         });
@@ -209,27 +247,25 @@ impl World {
             self.step();
         }
         self.promise(&mut open, events);
-        let last = self.core.state.lock().publish(
-            places[0].1,
-            vec![Message::new(format!("{seed:x}/last"))],
-            self.now,
-        );
-        let Ok((ticket, receipts)) = last else {
+        let body = format!("{seed:x}/last");
+        let batch = Batch::new(places[0].1, vec![Message::new(body.clone())], self.now);
+        let last = self.core.state.lock().publish(places[0].1, batch, self.now);
+        let Ok(staged) = last else {
             return false;
         };
         events.push(Event::Staged {
-            seq: receipts[0].id.0,
-            batch: receipts[0].id.0,
+            seq: staged.first,
+            batch: staged.first,
             topic: places[0].0,
-            body: format!("{seed:x}/last").into(),
+            body: body.into(),
         });
         disk.mark(events.len());
         self.now += 200_000;
         while self.step() {}
-        if self.core.state.lock().synced < ticket {
+        if self.core.state.lock().synced < staged.ticket {
             return false;
         }
-        events.push(Event::Synced(receipts[0].id.0));
+        events.push(Event::Synced(staged.first));
         disk.mark(events.len());
         true
     }

@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::format::{
-    Pos, Record, SEGMENT_HEADER, SegmentHeader, VERSION, put_record, read_segment_header,
-};
+use super::format::{Pos, SEGMENT_HEADER, SegmentHeader, VERSION, read_segment_header};
+use super::record::{Record, put_record};
 use super::writer::Writer;
 use crate::error::OpenError;
 use crate::state::snapshot::{self, Resume};
-use crate::state::{Chunk, Limits, State};
+use crate::state::{Chunk, Effect, Limits, State};
 use crate::storage::{Storage, StorageFile, read_full, write_all};
 use replay::{Replay, Scan, first_index};
 
@@ -217,7 +216,7 @@ pub(crate) fn open(
     }
     files.spares.truncate(8);
     for id in files.segments.keys().filter(|id| **id < last) {
-        replay.state.segments.entry(*id).or_insert(0);
+        replay.state.segments.entry(*id).or_default();
     }
     start_epoch(
         storage,
@@ -284,7 +283,7 @@ fn missing_segments(files: &Files, replay: &mut Replay) -> Result<(), OpenError>
         .state
         .segments
         .iter()
-        .filter(|(id, n)| **n > 0 && !files.segments.contains_key(id))
+        .filter(|(id, s)| s.live > 0 && !files.segments.contains_key(id))
         .map(|(id, _)| *id)
         .collect();
     for id in missing {
@@ -336,40 +335,37 @@ fn start_epoch(
     let mut records = vec![Record::Mark];
     records.extend(rescued.into_iter().filter_map(|r| {
         let topic = state.topics.get(&r.stored.topic)?;
-        let live = topic.items.contains_key(&r.seq);
-        live.then_some(Record::Moved(r.seq, r.time, r.stored))
+        let held = state.is_held(topic, r.seq);
+        held.then_some(Record::Moved(r.seq, r.time, r.stored))
     }));
-    while !records.is_empty() {
+    let mut records = records.into_iter().peekable();
+    while records.peek().is_some() {
         let mut chunk = Chunk {
-            ticket: 0,
             first_seq: state.next_seq,
             time,
-            buf: Vec::new(),
-            records: Vec::new(),
             sync: true,
+            ..Chunk::default()
         };
-        let mut rest = Vec::new();
-        for record in records {
-            if chunk.buf.len() < state.limits.frame_max / 2 {
-                put_record(&mut chunk.buf, &record);
-                chunk.records.push(record);
-            } else {
-                rest.push(record);
-            }
+        while let Some(record) = records.next_if(|_| chunk.buf.len() < state.limits.frame_max / 2) {
+            put_record(&mut chunk.buf, &record);
+            chunk.records += 1;
+            chunk.effects.push(Effect::Other(record));
         }
-        records = rest;
         let done = writer
             .commit(&chunk)
             .map_err(io_error("start an epoch in", "directory"))?;
-        for record in &chunk.records {
-            state.apply(record, 0, done.pos, time, wall);
+        for effect in chunk.effects {
+            state.apply(effect, 0, done.pos, time, wall);
         }
     }
+    state.close_extents();
     state.replaying = false;
     // Tokens of leases that another process life gave out never match again.
     state.next_token = ((epoch + 1) << 40) + 1;
     for g in state.groups.values_mut() {
-        g.bury_spent(&mut state.dying);
+        if let Some(t) = state.topics.get(&g.topic) {
+            g.bury_spent(&t.attrs, &mut state.dying);
+        }
     }
     Ok(Opened {
         state,

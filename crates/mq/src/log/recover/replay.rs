@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 
+use super::super::codec::Reader;
 use super::super::format::{
-    ALIGN, BLOCK, FRAME_HEADER, FrameHeader, Pos, Record, SEGMENT_HEADER, Stored, align, records,
-    salvage, segment_name,
+    ALIGN, BLOCK, FRAME_HEADER, FrameHeader, Pos, SEGMENT_HEADER, align, records, salvage,
+    segment_name,
 };
+use super::super::record::{Head, MESSAGE, Record, Stored};
 use super::{Damage, Recovery};
 use crate::error::OpenError;
-use crate::state::State;
+use crate::state::{Effect, Run, State};
 
 /// A message that was read from a damaged frame: it must be written again.
 #[derive(Debug)]
@@ -159,21 +161,33 @@ impl Replay {
             segment: h.segment,
             offset: at as u64,
         };
-        let mut seq = h.first_seq;
-        for payload in payloads {
-            // A record kind of a later minor version is passed over.
-            let Some(record) = Record::decode(payload) else {
-                continue;
-            };
-            if let Record::Message(m) | Record::Moved(_, _, m) = &record
-                && !self.report.damage.is_empty()
-            {
-                self.state.ensure_topic(m.topic);
-            }
-            let message = matches!(record, Record::Message(_));
-            self.state.apply(&record, seq, pos, h.time, self.now);
-            seq += u64::from(message);
+        if h.epoch != self.epoch {
+            self.state.close_extents();
         }
+        let mut seq = h.first_seq;
+        let mut run = Run::default();
+        for payload in payloads {
+            if payload.first() == Some(&MESSAGE)
+                && let Some((head, _)) = Head::decode(&mut Reader::new(payload, 1))
+            {
+                let bytes = payload.len() + 8;
+                if !run.add(&head, bytes) {
+                    seq += self.publish(std::mem::take(&mut run), seq, pos, h.time);
+                    run.add(&head, bytes);
+                }
+                continue;
+            }
+            seq += self.publish(std::mem::take(&mut run), seq, pos, h.time);
+            // A record kind of a later minor version is passed over.
+            if let Some(record) = Record::decode(payload) {
+                if let Record::Moved(_, _, m) = &record {
+                    self.place_of(m.topic);
+                }
+                self.state
+                    .apply(Effect::Other(record), seq, pos, h.time, self.now);
+            }
+        }
+        seq += self.publish(run, seq, pos, h.time);
         self.state.next_seq = self.state.next_seq.max(seq);
         self.state.committed_seq = self.state.committed_seq.max(seq);
         self.report.frames += 1;
@@ -182,20 +196,33 @@ impl Replay {
         self.expected += 1;
     }
 
+    fn publish(&mut self, run: Run, seq: u64, pos: Pos, time: u64) -> u64 {
+        if run.count > 0 {
+            self.place_of(run.topic);
+        }
+        self.state
+            .apply(Effect::Publish(run), seq, pos, time, self.now)
+    }
+
+    /// Behind damage the record of a topic may be among what was lost.
+    fn place_of(&mut self, topic: u32) {
+        if !self.report.damage.is_empty() {
+            self.state.ensure_topic(topic);
+        }
+    }
+
     fn apply_salvaged(&mut self, h: &FrameHeader, at: usize, good: &[(u32, Bytes)]) {
         let pos = Pos {
             segment: h.segment,
             offset: at as u64,
         };
-        let only_messages = good.iter().all(|(_, p)| p.first() == Some(&1));
+        self.state.close_extents();
+        let only_messages = good.iter().all(|(_, p)| p.first() == Some(&MESSAGE));
         let (mut seq, mut gap) = (h.first_seq, 0);
         for (ordinal, payload) in good {
             let Some(record) = Record::decode(payload) else {
                 continue;
             };
-            if let Record::Message(m) | Record::Moved(_, _, m) = &record {
-                self.state.ensure_topic(m.topic);
-            }
             let message = matches!(record, Record::Message(_));
             if only_messages {
                 seq = h.first_seq + u64::from(*ordinal);
@@ -203,19 +230,26 @@ impl Replay {
                 // A mixed frame with a hole: which number this message has is not known.
                 continue;
             }
-            self.state.apply(&record, seq, pos, h.time, self.now);
-            let (seq_of, time) = match &record {
-                Record::Moved(seq, time, _) => (*seq, *time),
+            let (number, time) = match &record {
+                Record::Moved(old, time, _) => (*old, *time),
                 _ => (seq, h.time),
             };
+            if let Record::Message(stored) = &record {
+                let mut run = Run::default();
+                run.add(&stored.head(), payload.len() + 8);
+                seq += self.publish(run, seq, pos, h.time);
+            } else {
+                self.state
+                    .apply(Effect::Other(record.clone()), seq, pos, h.time, self.now);
+            }
+            self.state.close_extents();
             if let Record::Message(stored) | Record::Moved(_, _, stored) = record {
                 self.rescued.push(Rescued {
-                    seq: seq_of,
+                    seq: number,
                     time,
                     stored,
                 });
             }
-            seq += u64::from(message);
             gap = ordinal + 1;
         }
         // Numbers of the lost ones are not used again, where it is known how many they were.
