@@ -46,6 +46,9 @@
 //! # Features
 //!
 //! * `consistent-hash`: `Placed`, a partition by `stackbeam-consistent-hash`.
+//! * `metrics`: `RouterStats::publish`, for the `metrics` facade.
+//! * `tracing`: events when a map comes into force, and when rows begin to move, stand still, go back or
+//!   have arrived.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod batch;
@@ -53,6 +56,8 @@ mod gather;
 mod key;
 mod map;
 mod merge;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod partition;
 #[cfg(feature = "consistent-hash")]
 mod placed;
@@ -62,7 +67,7 @@ mod skew;
 pub use batch::{Batch, Group, RestoreError, group};
 pub use gather::{Coverage, Gathered, Incomplete, scatter};
 pub use key::{Key, ShardId, ShardKey};
-pub use map::{Route, Router, ShardMap, StaleMap};
+pub use map::{Route, Router, RouterStats, ShardMap, StaleMap};
 pub use merge::{PageError, merge_page};
 pub use partition::{Directory, Modulo, Partition, PartitionError, Ranges, Slots};
 #[cfg(feature = "consistent-hash")]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -78,7 +79,31 @@ pub struct StaleMap {
 /// Holds the newest map. Clones share it; readers never wait.
 #[derive(Debug, Clone)]
 pub struct Router {
-    map: Arc<ArcSwap<ShardMap>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    map: ArcSwap<ShardMap>,
+    updates: AtomicU64,
+    outdated_updates: AtomicU64,
+    stale_requests: AtomicU64,
+}
+
+/// What a [`Router`] has seen. [`Router::update`] was called `updates + outdated_updates` times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct RouterStats {
+    /// The version in force.
+    pub version: u64,
+    /// The shards of the map in force.
+    pub shards: usize,
+    /// Maps that were put in force.
+    pub updates: u64,
+    /// Maps that came too late.
+    pub outdated_updates: u64,
+    /// Requests that [`Router::check`] refused.
+    pub stale_requests: u64,
 }
 
 impl Router {
@@ -86,7 +111,12 @@ impl Router {
     #[must_use]
     pub fn new(map: ShardMap) -> Self {
         Self {
-            map: Arc::new(ArcSwap::from_pointee(map)),
+            shared: Arc::new(Shared {
+                map: ArcSwap::from_pointee(map),
+                updates: AtomicU64::new(0),
+                outdated_updates: AtomicU64::new(0),
+                stale_requests: AtomicU64::new(0),
+            }),
         }
     }
 
@@ -94,12 +124,12 @@ impl Router {
     /// them agree.
     #[must_use]
     pub fn map(&self) -> Arc<ShardMap> {
-        self.map.load_full()
+        self.shared.map.load_full()
     }
 
     /// Where a key is.
     pub fn route(&self, key: &(impl ShardKey + ?Sized)) -> Route {
-        let map = self.map.load();
+        let map = self.shared.map.load();
         Route {
             shard: map.shard(key),
             version: map.version,
@@ -115,20 +145,22 @@ impl Router {
     pub fn update(&self, map: ShardMap) -> Result<(), StaleMap> {
         let given = map.version;
         let map = Arc::new(map);
-        let before = self.map.rcu(|current| {
+        let before = self.shared.map.rcu(|current| {
             if given > current.version {
                 Arc::clone(&map)
             } else {
                 Arc::clone(current)
             }
         });
-        if given > before.version {
+        let current = before.version;
+        if given > current {
+            self.shared.updates.fetch_add(1, Ordering::Relaxed);
+            #[cfg(feature = "tracing")]
+            tracing::info!(version = given, before = current, "shard map in force");
             Ok(())
         } else {
-            Err(StaleMap {
-                given,
-                current: before.version,
-            })
+            self.shared.outdated_updates.fetch_add(1, Ordering::Relaxed);
+            Err(StaleMap { given, current })
         }
     }
 
@@ -139,11 +171,25 @@ impl Router {
     ///
     /// [`StaleMap`] if it was.
     pub fn check(&self, given: u64) -> Result<(), StaleMap> {
-        let current = self.map.load().version;
+        let current = self.shared.map.load().version;
         if given < current {
+            self.shared.stale_requests.fetch_add(1, Ordering::Relaxed);
             Err(StaleMap { given, current })
         } else {
             Ok(())
+        }
+    }
+
+    /// What it has seen so far.
+    #[must_use]
+    pub fn stats(&self) -> RouterStats {
+        let map = self.shared.map.load();
+        RouterStats {
+            version: map.version,
+            shards: map.shards.len(),
+            updates: self.shared.updates.load(Ordering::Relaxed),
+            outdated_updates: self.shared.outdated_updates.load(Ordering::Relaxed),
+            stale_requests: self.shared.stale_requests.load(Ordering::Relaxed),
         }
     }
 }

@@ -126,6 +126,12 @@ fn an_older_map_never_replaces_a_newer_one() {
     assert!(other.check(7).is_ok());
     assert!(other.check(8).is_ok(), "the caller may know more than we");
     assert!(other.check(6).is_err());
+    let stats = router.stats();
+    assert_eq!((stats.updates, stats.outdated_updates), (1, 3));
+    assert_eq!(
+        (stats.stale_requests, stats.version, stats.shards),
+        (1, 7, 4)
+    );
 }
 
 #[test]

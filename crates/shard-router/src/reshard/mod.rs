@@ -275,6 +275,7 @@ impl Reshard {
                 if phase == Phase::Clean(0) {
                     self.thawed(now);
                 }
+                self.tell(&phase);
                 self.phase = phase;
             }
             Ok(Next::Back(why)) => {
@@ -298,8 +299,34 @@ impl Reshard {
             _ if self.switch_tried => false,
             _ => {
                 self.thawed(now);
-                self.phase = Phase::LowerBack(0, why);
+                let back = Phase::LowerBack(0, why);
+                self.tell(&back);
+                self.phase = back;
                 true
+            }
+        }
+    }
+
+    /// What an operator would look for in the log, when a phase begins.
+    #[cfg_attr(
+        not(feature = "tracing"),
+        expect(clippy::unused_self, reason = "without events there is nothing to say")
+    )]
+    fn tell(&self, _next: &Phase) {
+        #[cfg(feature = "tracing")]
+        {
+            let version = self.moving.after().version();
+            match _next {
+                Phase::Copy(0, None) => tracing::info!(version, "rows are being copied"),
+                Phase::Fence(0) => tracing::info!(version, "writes of moving rows stop"),
+                Phase::Clean(0) => {
+                    let frozen = self.stats.frozen;
+                    tracing::info!(version, ?frozen, "the new shard map is in force");
+                }
+                Phase::LowerBack(0, why) => tracing::warn!(version, ?why, "the move goes back"),
+                Phase::Done => tracing::info!(version, "rows have moved"),
+                Phase::RolledBack(why) => tracing::warn!(version, ?why, "all is as it was"),
+                _ => {}
             }
         }
     }
