@@ -43,7 +43,8 @@
 //! # Features
 //!
 //! * `serde`: what two processes say to each other can be serialised.
-//! * `sqlite`: a replicated SQLite database, embedded.
+//! * `postgres`: PostgreSQL servers that replicate by streaming (`postgres` module). Brings `tokio`.
+//! * `sqlite`: a replicated SQLite database, embedded (`sqlite` module).
 //! * `tokio`: the shells that run the cores.
 
 #![forbid(unsafe_code)]
@@ -58,6 +59,8 @@ mod evidence;
 mod failover;
 #[cfg(feature = "tokio")]
 mod pool;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod view;
