@@ -70,6 +70,10 @@ pub enum AnchorError {
 }
 
 impl Anchor {
+    /// The function and its version, as two processes would compare it. What it gives never changes under this
+    /// name: `tests/golden` holds it in place.
+    pub const NAME: &'static str = "stackbeam-anchor/1";
+
     /// Most numbers, working and removed.
     pub const NODES_MAX: u32 = 1 << 27;
 

@@ -61,8 +61,11 @@
 extern crate alloc;
 
 mod anchor;
+mod bounded;
+mod bytes;
 #[cfg(feature = "interop")]
 mod ch3;
+mod diff;
 mod error;
 mod fill;
 mod flip;
@@ -78,14 +81,23 @@ mod maglev;
 mod member;
 mod mix;
 mod modulo;
+mod multi_probe;
 mod placement;
 mod rendezvous;
 mod ring;
+#[cfg(feature = "sync")]
+mod shared;
 mod slot_table;
+mod spread;
+#[cfg(feature = "sync")]
+mod sync;
 
 pub use anchor::{Anchor, AnchorError};
+pub use bounded::{BoundedLoad, BoundedLoadStats, NothingInHand, Spill};
+pub use bytes::{DecodeError, FORMAT_VERSION};
 #[cfg(feature = "interop")]
 pub use ch3::Ch3;
+pub use diff::{Diff, RangeMove, Ranges, SlotMove};
 pub use error::{BuildError, MembersError};
 pub use flip::Flip;
 pub use jump::Jump;
@@ -99,10 +111,14 @@ pub use key::{Sip13, Sip24};
 pub use maglev::{Maglev, MaglevProfile};
 pub use member::{Member, MemberId, MemberState, Members};
 pub use modulo::Modulo;
+pub use multi_probe::MultiProbe;
 pub use placement::{NodeIx, Placement};
 pub use rendezvous::Rendezvous;
 pub use ring::Ring;
+#[cfg(feature = "sync")]
+pub use shared::{Shared, Snapshot};
 pub use slot_table::SlotTable;
+pub use spread::Spread;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -14,6 +14,8 @@ use crate::{BuildError, NodeIx, mix};
 /// Positions on a ring, scores and slots derive from this number alone, so it is part of the wire
 /// contract. By default it is the [XXH3](https://xxhash.com) 64-bit hash (seed 0) of the member's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct MemberId(u64);
 
 impl MemberId {
@@ -47,6 +49,8 @@ impl fmt::Display for MemberId {
 /// The others stay listed, so that a [`NodeIx`] of theirs can still be turned into a name: a
 /// draining shard is written to until its rows have moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum MemberState {
     /// Known, but not yet ready to own keys.
@@ -61,7 +65,12 @@ pub enum MemberState {
 }
 
 /// One member: a server, a shard, a cache node.
+///
+/// With the feature `serde` only the name must be given; what is left out has its default. It is checked when a
+/// set is made of it.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "Listed"))]
 pub struct Member {
     id: MemberId,
     name: String,
@@ -199,7 +208,59 @@ impl Member {
 /// Cheap to clone. Changing a set gives a new one; the old one, and every placement built from it,
 /// stays as it was. A [`NodeIx`] is a position in one set: carry a [`MemberId`] from one set to the next.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(try_from = "Vec<Member>", into = "Vec<Member>")
+)]
 pub struct Members(Arc<[Member]>);
+
+/// A member as it is written by hand: the id is that of the name unless it is given.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listed {
+    id: Option<MemberId>,
+    name: String,
+    #[serde(default = "one")]
+    weight: f64,
+    #[serde(default)]
+    zone: String,
+    #[serde(default)]
+    state: MemberState,
+}
+
+#[cfg(feature = "serde")]
+const fn one() -> f64 {
+    1.0
+}
+
+#[cfg(feature = "serde")]
+impl From<Listed> for Member {
+    fn from(listed: Listed) -> Self {
+        Self {
+            id: listed.id.unwrap_or_else(|| MemberId::of_name(&listed.name)),
+            name: listed.name,
+            weight: listed.weight,
+            zone: listed.zone,
+            state: listed.state,
+        }
+    }
+}
+
+impl TryFrom<Vec<Member>> for Members {
+    type Error = MembersError;
+
+    fn try_from(list: Vec<Member>) -> Result<Self, MembersError> {
+        Self::new(list)
+    }
+}
+
+impl From<Members> for Vec<Member> {
+    fn from(members: Members) -> Self {
+        members.0.to_vec()
+    }
+}
 
 impl Members {
     /// Most members in a set.

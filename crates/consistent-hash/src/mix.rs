@@ -33,6 +33,16 @@ pub(crate) const fn low32(x: u64) -> u32 {
     x as u32
 }
 
+/// The lower 64 bits.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the lower half is what is asked for"
+)]
+pub(crate) const fn low64(x: u128) -> u64 {
+    x as u64
+}
+
 /// The sixteen bits from `shift` on.
 #[inline]
 #[expect(

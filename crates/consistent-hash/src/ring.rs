@@ -66,6 +66,10 @@ pub(crate) enum Positions {
 }
 
 impl Ring {
+    /// The function and its version, as two processes would compare it. What it gives never changes under this
+    /// name: `tests/golden` holds it in place.
+    pub const NAME: &'static str = "stackbeam-ring/1";
+
     /// Points for each unit of weight unless told otherwise.
     pub const POINTS: u32 = 100;
     /// Most points for each unit of weight.
@@ -220,6 +224,37 @@ impl Ring {
         (start..count)
             .chain(0..start.min(count))
             .map(|at| (self.position(at), NodeIx::new(self.node(at))))
+    }
+
+    /// Whether positions are compared to the last bit; and the points as they are compared.
+    pub(crate) fn raw(&self) -> (bool, impl Iterator<Item = (u64, u32)> + '_) {
+        let exact = !self.low.is_empty();
+        let points = (0..self.point_count()).map(move |at| {
+            let position = self.position(at);
+            let position = if exact {
+                position
+            } else {
+                position & !NODE_MASK
+            };
+            (position, self.node(at))
+        });
+        (exact, points)
+    }
+
+    /// From points as they are compared, in order. `None` if there is none, or one has bits that are not
+    /// compared.
+    pub(crate) fn from_raw(
+        members: &Members,
+        exact: bool,
+        points: Vec<(u64, u32)>,
+    ) -> Option<Self> {
+        let positions = if exact {
+            Positions::All64
+        } else {
+            Positions::Upper44
+        };
+        let rounded = exact || points.iter().all(|(position, _)| position & NODE_MASK == 0);
+        (rounded && !points.is_empty()).then(|| Self::over(members, positions, points))
     }
 
     /// Bytes on the heap, without the members.

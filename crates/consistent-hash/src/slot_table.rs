@@ -2,13 +2,13 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::ops::ControlFlow;
+use core::ops::{ControlFlow, RangeInclusive};
 
 use crate::error::{check_fraction, check_size};
 use crate::fill::capped_rendezvous;
 use crate::mix::{self, mix};
 use crate::rendezvous::Rendezvous;
-use crate::{BuildError, Members, NodeIx, Placement};
+use crate::{BuildError, MemberId, Members, NodeIx, Placement};
 
 /// A table of slots, filled by capped weighted rendezvous. The placement for many nodes.
 ///
@@ -52,6 +52,10 @@ enum Slots {
 }
 
 impl SlotTable {
+    /// The function and its version, as two processes would compare it. What it gives never changes under this
+    /// name: `tests/golden` holds it in place.
+    pub const NAME: &'static str = "stackbeam-slot-table/1";
+
     /// Slots by default.
     pub const SLOTS: u32 = 65_536;
     /// Most slots in a table.
@@ -116,6 +120,54 @@ impl SlotTable {
     #[must_use]
     pub const fn slot_of(&self, hash: u64) -> u32 {
         mix::reduce(hash, self.slot_count)
+    }
+
+    /// The hashes of a slot: the first and the last. `None` if there is no such slot.
+    #[must_use]
+    pub fn range_of(&self, slot: u32) -> Option<RangeInclusive<u64>> {
+        if slot >= self.slot_count {
+            return None;
+        }
+        let first = match slot {
+            0 => 0,
+            slot => self.last_of(slot - 1) + 1,
+        };
+        Some(first..=self.last_of(slot))
+    }
+
+    /// The last hash of a slot that there is.
+    pub(crate) fn last_of(&self, slot: u32) -> u64 {
+        let end = (u128::from(slot) + 1) << 64;
+        mix::low64(end.div_ceil(u128::from(self.slot_count)) - 1)
+    }
+
+    /// The members that the table was built from.
+    #[must_use]
+    pub const fn members(&self) -> &Members {
+        self.order.members()
+    }
+
+    /// A table whose slots were given out by something else: a shard map that moves slots one by one.
+    /// Slots may belong to members that own no new keys, as long as these drain.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Size`] unless there are 1 to [`SLOTS_MAX`](Self::SLOTS_MAX) slots;
+    /// [`BuildError::Unknown`] for an owner who is no member; [`BuildError::NoOwner`] if no member may own
+    /// keys.
+    pub fn with_owners(
+        members: &Members,
+        owners: impl IntoIterator<Item = MemberId>,
+    ) -> Result<Self, BuildError> {
+        let mut nodes = Vec::new();
+        for id in owners {
+            let node = members.find(id).ok_or(BuildError::Unknown { id })?;
+            nodes.push(node.get());
+            check_size("slots", nodes.len() as u64, 1, u64::from(Self::SLOTS_MAX))?;
+        }
+        check_size("slots", nodes.len() as u64, 1, u64::from(Self::SLOTS_MAX))?;
+        let order = Rendezvous::over(members, members.owning()?);
+        Ok(Self::from_nodes(nodes, order))
     }
 
     /// The owner of a slot, for callers that number slots in their own way (Redis Cluster's

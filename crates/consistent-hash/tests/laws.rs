@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use stackbeam_consistent_hash::{
     Anchor, BuildError, Flip, Jump, JumpBack, KeyHash, Member, MemberId, MemberState, Members,
-    MembersError, NodeIx, Placement, Rendezvous, Ring, Xxh3, Xxh64,
+    MembersError, NodeIx, Placement, Rendezvous, Ring, Xxh3,
 };
 
 fn hash(n: u64) -> u64 {
@@ -330,28 +330,4 @@ fn one_node_owns_everything() {
         (ring.owner(0), ring.owner(u64::MAX)),
         (NodeIx::new(0), NodeIx::new(0))
     );
-}
-
-#[test]
-fn placement_never_changes() {
-    // Golden: two processes of two releases must agree.
-    let members = Members::from_names((0..7).map(|n| format!("node-{n}"))).unwrap();
-    let owners = |placement: &dyn Placement| -> String {
-        (0..24)
-            .map(|n| {
-                members[placement.owner(hash(n))]
-                    .name()
-                    .replace("node-", "")
-            })
-            .collect()
-    };
-    assert_eq!(
-        owners(&Ring::new(&members).unwrap()),
-        "250623550153344042411264"
-    );
-    assert_eq!(
-        owners(&Rendezvous::new(&members).unwrap()),
-        "504364263504153402012245"
-    );
-    assert_eq!(Xxh64::new().hash(b""), 0xef46_db37_51d8_e999);
 }

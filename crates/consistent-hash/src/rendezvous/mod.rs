@@ -85,6 +85,10 @@ impl Ranked {
 const INLINE: usize = 8;
 
 impl Rendezvous {
+    /// The function and its version, as two processes would compare it. What it gives never changes under this
+    /// name: `tests/golden` holds it in place.
+    pub const NAME: &'static str = "stackbeam-rendezvous/1";
+
     /// Over the members that may own keys.
     ///
     /// # Errors
