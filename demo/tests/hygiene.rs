@@ -84,6 +84,27 @@ fn a_supervisor_that_is_killed_while_it_starts_leaves_nothing() {
 }
 
 #[test]
+fn a_run_outlives_the_file_of_its_program_and_still_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("stackbeam");
+    std::fs::copy(env!("CARGO_BIN_EXE_stackbeam"), &program).unwrap();
+    let world = World::of(&program);
+    let up = world.up(&["--rps", "0"]);
+    up.wait_ready();
+    let before = up.wait_node("web-1", "up");
+    std::fs::remove_file(&program).unwrap();
+    // The commands come from a newer build, as after `cargo build`.
+    std::fs::copy(env!("CARGO_BIN_EXE_stackbeam"), &program).unwrap();
+    up.say(&["kill", "web-1"]);
+    let after = up.wait_node("web-1", "up");
+    assert_ne!(after["pid"], before["pid"]);
+    let ports = up.ports();
+    up.signal(Signal::KILL);
+    assert!(!up.wait().success());
+    world.assert_nothing_is_left(&ports);
+}
+
+#[test]
 fn two_runs_live_side_by_side_and_each_is_reached_by_its_port() {
     let world = World::new();
     let one = world.up(&["--rps", "0"]);

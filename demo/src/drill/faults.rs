@@ -20,7 +20,7 @@ use crate::node::load::picture::Format;
 use crate::node::load::record::Outcome;
 use crate::node::load::world::what::PULSE;
 use crate::options::UpOptions;
-use crate::supervisor::{Action, Condition, Snapshot};
+use crate::supervisor::{Action, Condition, Snapshot, program};
 
 /// How long a run may take until everything answers.
 const READY: Duration = Duration::from_secs(5);
@@ -350,7 +350,7 @@ struct Up {
 impl Up {
     async fn start(state: &Path, without: Without) -> Result<Self, DrillError> {
         let failed = trouble("stackbeam up");
-        let program = std::env::current_exe().map_err(|error| failed(&error))?;
+        let program = program().map_err(|error| failed(&error))?;
         let mut command = Command::new(program);
         command
             .args(["up", "--quiet", "--rps", "0", "--state"])

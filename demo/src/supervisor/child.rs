@@ -1,7 +1,7 @@
 //! One child process: started with its configuration on stdin, heard on stdout, ended by signals.
 
 use std::fs::OpenOptions;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -21,6 +21,17 @@ const ORDERS_MAX: usize = 256;
 
 /// Blocks from this size on are mapped by themselves in a child: 1 MiB.
 const MMAP_FROM_BYTES: &str = "1048576";
+
+/// The program to start for a further process: this very one, also when its file has been replaced by
+/// a newer build since. All processes of a run are of one build, and the guard tells its own by it.
+pub(crate) fn program() -> std::io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let is_there = path.exists() || !Path::new(SELF).exists();
+    Ok(if is_there { path } else { SELF.into() })
+}
+
+/// What Linux calls the program of whoever looks, even without a file.
+const SELF: &str = "/proc/self/exe";
 
 /// A running child. Dropping it closes its stdin, which ends it.
 #[derive(Debug)]
@@ -48,7 +59,7 @@ impl Running {
             .append(!too_long)
             .truncate(too_long)
             .open(&log_path)?;
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut child = Command::new(program()?)
             .arg("node")
             // Only for the reader of a process list.
             .arg(&config.id)

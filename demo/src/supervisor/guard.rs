@@ -41,7 +41,7 @@ impl Guard {
     /// Starts the guard, which keeps `held` open for as long as it lives.
     pub(super) fn start(held: Stdio) -> io::Result<Self> {
         use std::os::unix::process::CommandExt;
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut child = Command::new(super::child::program()?)
             .arg("guard")
             .stdin(Stdio::piped())
             .stdout(held)

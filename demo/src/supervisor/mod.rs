@@ -20,6 +20,7 @@ mod status;
 
 use std::path::PathBuf;
 
+pub(crate) use child::program;
 pub(crate) use folder::random_hex;
 pub(crate) use guard::guard_main;
 pub(crate) use handle::Supervisor;

@@ -55,12 +55,18 @@ pub(crate) fn pause(time: Duration) {
 #[derive(Debug)]
 pub(crate) struct World {
     folder: TempDir,
+    program: PathBuf,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl World {
     /// Waits until no other test has one.
     pub(crate) fn new() -> Self {
+        Self::of(Path::new(env!("CARGO_BIN_EXE_stackbeam")))
+    }
+
+    /// One in which the program is another file.
+    pub(crate) fn of(program: &Path) -> Self {
         // A test that failed in its turn has still had it.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
@@ -69,6 +75,7 @@ impl World {
         }
         Self {
             folder,
+            program: program.to_owned(),
             _turn: turn,
         }
     }
@@ -79,7 +86,7 @@ impl World {
 
     /// The program, ready to be given its words.
     pub(crate) fn stackbeam(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stackbeam"));
+        let mut command = Command::new(&self.program);
         command
             .env("TMPDIR", self.path("tmp"))
             .env("XDG_RUNTIME_DIR", self.path("runtime"))
