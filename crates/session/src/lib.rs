@@ -53,7 +53,8 @@
 //!
 //! `std` (default): all but [`paseto`], [`paserk`], [`Claims`] and [`Verifier`], which need `alloc` alone.
 //! `tower`: the layer over `http` requests. `axum`: extractors for axum 0.8. `compact`: short tokens, by
-//! aws-lc-rs. `aws-lc-rs`: signing twice as fast. `password`: PASERK keys under a password. `vectors`: for
+//! aws-lc-rs. `aws-lc-rs`: signing twice as fast. `password`: PASERK keys under a password.
+//! `jwt`: reading tokens of others. `legacy`: reading Fernet tokens and private cookies. `vectors`: for
 //! tests alone.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -65,8 +66,12 @@ mod claims;
 mod compact;
 mod format;
 mod hash;
+#[cfg(feature = "jwt")]
+pub mod jwt;
 mod key;
 mod keypair;
+#[cfg(feature = "legacy")]
+pub mod legacy;
 pub mod paserk;
 pub mod paseto;
 mod policy;

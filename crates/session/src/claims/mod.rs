@@ -211,9 +211,7 @@ impl<T: DeserializeOwned> Claims<T> {
         let read: Read<'_> = serde_json::from_slice(json)?;
         let data = read.data.get();
         if data.contains('{') {
-            let mut unique = serde_json::Deserializer::from_str(data);
-            Unique(0).deserialize(&mut unique)?;
-            unique.end()?;
+            unique(data.as_bytes())?;
         }
         Ok(Self {
             subject: read.sub,
@@ -228,6 +226,13 @@ impl<T: DeserializeOwned> Claims<T> {
             data: serde_json::from_str(data)?,
         })
     }
+}
+
+/// Refuses JSON in which a key occurs twice in one object, at any depth.
+pub(crate) fn unique(json: &[u8]) -> Result<(), serde_json::Error> {
+    let mut walk = serde_json::Deserializer::from_slice(json);
+    Unique(0).deserialize(&mut walk)?;
+    walk.end()
 }
 
 /// Walks a value and refuses a key that occurs twice in one object. The PASETO specification asks
