@@ -39,7 +39,9 @@
 //! - The [`Policy`] bounds a session by idle time and absolute lifetime; there is no unlimited value.
 //! - [`Revocations`] end a session, a subject's sessions, or all, at once.
 //! - A [`Store`] keeps state that does not fit a token. Only `create` makes a record, so a request in
-//!   flight cannot bring a deleted session back. [`MemoryStore`] is the one implementation here.
+//!   flight cannot bring a deleted session back. There are [`MemoryStore`], `RedisStore`, `PostgresStore`,
+//!   `MemcachedStore` and `SqliteStore`, and `conformance` checks any other.
+//! - [`References`] are opaque names of sessions in a store: refresh tokens that rotate and detect reuse.
 //! - `SessionLayer` and `Authenticated` (features `tower`, `axum`) bring it to a web server, from
 //!   `Authorization: <scheme> <token>` or a `__Host-` cookie.
 //!
@@ -54,6 +56,7 @@
 //! `std` (default): all but [`paseto`], [`paserk`], [`Claims`] and [`Verifier`], which need `alloc` alone.
 //! `tower`: the layer over `http` requests. `axum`: extractors for axum 0.8. `compact`: short tokens, by
 //! aws-lc-rs. `aws-lc-rs`: signing twice as fast. `password`: PASERK keys under a password.
+//! `redis`, `postgres`, `memcached`, `sqlite`: stores. `conformance`: the suite that every store passes.
 //! `jwt`: reading tokens of others. `legacy`: reading Fernet tokens and private cookies. `vectors`: for
 //! tests alone.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -106,8 +109,22 @@ pub use revocation::{
 pub use ring::{BARRED_MAX, KEYS_MAX, KeyRing, KeyState, RingError};
 #[cfg(feature = "std")]
 pub use sessions::{ConfigError, IssueError, Sessions, Verified};
+#[cfg(feature = "memcached")]
+pub use store::MemcachedStore;
+#[cfg(feature = "postgres")]
+pub use store::PostgresStore;
+#[cfg(feature = "redis")]
+pub use store::RedisStore;
+#[cfg(feature = "sqlite")]
+pub use store::SqliteStore;
+#[cfg(feature = "conformance")]
+pub use store::conformance;
 #[cfg(feature = "std")]
-pub use store::{MemoryStore, RECORDS_MAX, Record, Store, StoreError, StoreKey};
+pub use store::{
+    ATTEMPTS_MAX, MemoryStore, NewRecord, RECORD_BYTES_MAX, RECORDS_MAX, REFERENCE_CHARS, Record,
+    ReferenceError, References, Renewed, Store, StoreError, StoreKey, SubjectIndex, SubjectKey,
+    fresh_version,
+};
 pub use time::Timestamp;
 pub use verify::{Binding, TOKEN_BYTES_MAX, Verifier, VerifyError};
 #[cfg(feature = "axum")]

@@ -1,4 +1,4 @@
-//! The contract of a store, on the one in memory.
+//! Every store passes the suite; the servers are real.
 #![expect(
     clippy::unwrap_used,
     reason = "a helper of tests that fails, fails the test"
@@ -7,122 +7,324 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use stackbeam_session::conformance::{self, Scale};
 use stackbeam_session::{
-    Key, KeyRing, MemoryStore, NoRevocations, Policy, Sessions, Store, StoreError, StoreKey,
-    Timestamp,
+    Key, MemcachedStore, MemoryStore, NewRecord, Policy, PostgresStore, RedisStore, ReferenceError,
+    References, SessionId, SqliteStore, Store, StoreError, StoreKey, SubjectKey, Timestamp,
 };
+use stackbeam_test_support as servers;
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 const END: Timestamp = Timestamp::from_secs(1_800_003_600);
 
-fn name() -> StoreKey {
-    let key = Key::generate().unwrap();
-    let ring = KeyRing::new(key.clone(), Policy::aal2().absolute()).unwrap();
-    let sessions = Sessions::<()>::new(ring, "login", "", Policy::aal2(), NoRevocations).unwrap();
-    let token = sessions.issue("7", (), NOW).unwrap();
-    StoreKey::new(&key, sessions.verify(&token, NOW).unwrap().claims.session)
+fn name(key: &Key) -> StoreKey {
+    StoreKey::new(key, SessionId::generate().unwrap())
 }
 
-#[tokio::test]
-async fn a_request_in_flight_cannot_bring_a_deleted_session_back() {
-    let (store, name) = (MemoryStore::default(), name());
-    store.create(name, b"a".to_vec(), END, NOW).await.unwrap();
-    let in_flight = store.load(name, NOW).await.unwrap();
-    assert!(store.delete(name, NOW).await.unwrap());
-    assert!(!store.delete(name, NOW).await.unwrap());
-    let saved = store
-        .update(name, in_flight.version, b"b".to_vec(), NOW)
-        .await;
-    assert!(matches!(saved, Err(StoreError::Gone)));
-    assert!(matches!(
-        store.touch(name, END, NOW).await,
-        Err(StoreError::Gone)
-    ));
-    assert!(matches!(store.load(name, NOW).await, Err(StoreError::Gone)));
+fn record(key: &Key) -> NewRecord {
+    NewRecord {
+        subject: SubjectKey::new(key, "7"),
+        data: b"a".to_vec(),
+        expires_at: END,
+    }
 }
 
-#[tokio::test]
-async fn an_expired_record_is_gone_and_a_touch_never_shortens() {
-    let (store, name) = (MemoryStore::default(), name());
-    store.create(name, Vec::new(), END, NOW).await.unwrap();
-    assert!(matches!(
-        store.create(name, Vec::new(), END, NOW).await,
-        Err(StoreError::Exists)
-    ));
-    store.touch(name, NOW, NOW).await.unwrap();
-    let later = END.after(Duration::from_secs(5));
-    store.touch(name, later, NOW).await.unwrap();
-    assert!(store.load(name, END).await.is_ok());
-    assert!(matches!(
-        store
-            .touch(name, later.after(Duration::from_secs(9)), later)
-            .await,
-        Err(StoreError::Gone)
-    ));
-    assert!(matches!(
-        store.update(name, 1, Vec::new(), later).await,
-        Err(StoreError::Gone)
-    ));
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_store_in_memory_passes_at_full_scale() {
+    let store = Arc::new(MemoryStore::default());
+    conformance::all(&store, Scale::full()).await.unwrap();
 }
 
-#[tokio::test]
-async fn the_bound_refuses_until_a_record_expires() {
-    let store = MemoryStore::new(1);
-    store.create(name(), Vec::new(), END, NOW).await.unwrap();
-    assert!(matches!(
-        store.create(name(), Vec::new(), END, NOW).await,
-        Err(StoreError::Full(1))
-    ));
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_store_in_sqlite_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(&folder.path().join("sessions")).unwrap());
+    conformance::all(&store, Scale::short()).await.unwrap();
     assert!(
         store
-            .create(name(), Vec::new(), END.after(Duration::from_secs(9)), END)
+            .purge_expired(1000, END.after(Duration::from_secs(9999)))
             .await
-            .is_ok()
+            .unwrap()
+            > 0
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn ten_thousand_parallel_updates_lose_none() {
-    let (store, name) = (Arc::new(MemoryStore::default()), name());
-    store
-        .create(name, 0_u64.to_le_bytes().to_vec(), END, NOW)
-        .await
-        .unwrap();
-    let tasks: Vec<_> = (0..100)
-        .map(|_| {
-            let store = Arc::clone(&store);
-            tokio::spawn(async move {
-                for _ in 0..100 {
-                    loop {
-                        let record = store.load(name, NOW).await.unwrap();
-                        let count = u64::from_le_bytes(record.data.try_into().unwrap()) + 1;
-                        match store
-                            .update(name, record.version, count.to_le_bytes().to_vec(), NOW)
-                            .await
-                        {
-                            Ok(_) => break,
-                            Err(StoreError::Conflict { .. }) => tokio::task::yield_now().await,
-                            Err(error) => panic!("{error}"),
-                        }
-                    }
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
+#[ignore = "needs redis: cargo xtask services"]
+async fn the_store_in_redis_passes_at_full_scale() {
+    let server = servers::redis::start().unwrap();
+    let store = Arc::new(RedisStore::connect(&server.url(), "test").await.unwrap());
+    conformance::all(&store, Scale::full()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs postgres: cargo xtask services"]
+async fn the_store_in_postgres_passes_at_full_scale() {
+    let server = servers::postgres::start().unwrap();
+    let store = Arc::new(
+        PostgresStore::connect(&server.url(), "sessions")
+            .await
+            .unwrap(),
+    );
+    conformance::all(&store, Scale::full()).await.unwrap();
+    assert!(
+        store
+            .purge_expired(1000, END.after(Duration::from_secs(9999)))
+            .await
+            .unwrap()
+            > 0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs memcached: cargo xtask services"]
+async fn the_store_in_memcached_passes_at_full_scale() {
+    let server = servers::memcached::start().unwrap();
+    let store = Arc::new(
+        MemcachedStore::connect(&server.url(), "test")
+            .await
+            .unwrap(),
+    );
+    conformance::all(&store, Scale::full()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis: cargo xtask services"]
+async fn a_redis_that_is_gone_is_unavailable_and_comes_back() {
+    let mut server = servers::redis::start().unwrap();
+    let store = RedisStore::connect(&server.url(), "test").await.unwrap();
+    let key = Key::generate().unwrap();
+    let name = name(&key);
+    store.create(name, record(&key), NOW).await.unwrap();
+    server.kill().unwrap();
+    let down = store.load(name, NOW).await;
+    assert!(matches!(down, Err(StoreError::Unavailable(_))), "{down:?}");
+    server.restart().unwrap();
+    // It kept nothing: the session is over, and nothing brings it back.
+    let mut again = store.load(name, NOW).await;
+    for _ in 0..100 {
+        if matches!(again, Err(StoreError::Gone)) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        again = store.load(name, NOW).await;
     }
-    let data = store.load(name, NOW).await.unwrap().data;
-    assert_eq!(u64::from_le_bytes(data.try_into().unwrap()), 10_000);
+    assert!(matches!(again, Err(StoreError::Gone)), "{again:?}");
 }
 
 #[tokio::test]
-async fn a_record_made_anew_does_not_take_the_update_of_the_one_before() {
-    let (store, name) = (MemoryStore::default(), name());
-    let old = store.create(name, b"old".to_vec(), END, NOW).await.unwrap();
-    store.delete(name, NOW).await.unwrap();
-    store.create(name, b"new".to_vec(), END, NOW).await.unwrap();
-    let late = store.update(name, old, b"late".to_vec(), NOW).await;
-    assert!(matches!(late, Err(StoreError::Conflict { .. })));
-    assert_eq!(store.load(name, NOW).await.unwrap().data, b"new");
+async fn the_bound_refuses_until_a_record_expires() {
+    let (store, key) = (MemoryStore::new(1), Key::generate().unwrap());
+    store.create(name(&key), record(&key), NOW).await.unwrap();
+    assert!(matches!(
+        store.create(name(&key), record(&key), NOW).await,
+        Err(StoreError::Full(1))
+    ));
+    let mut later = record(&key);
+    later.expires_at = END.after(Duration::from_secs(9));
+    assert!(store.create(name(&key), later, END).await.is_ok());
+}
+
+/// Counts the writes that reach a store.
+struct Counting(MemoryStore, std::sync::atomic::AtomicUsize);
+
+impl Counting {
+    fn count(&self) {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Store for Counting {
+    async fn create(
+        &self,
+        key: StoreKey,
+        record: NewRecord,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.count();
+        self.0.create(key, record, now).await
+    }
+    async fn load(
+        &self,
+        key: StoreKey,
+        now: Timestamp,
+    ) -> Result<stackbeam_session::Record, StoreError> {
+        self.0.load(key, now).await
+    }
+    async fn update(
+        &self,
+        key: StoreKey,
+        version: u64,
+        data: Vec<u8>,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.count();
+        self.0.update(key, version, data, now).await
+    }
+    async fn touch(
+        &self,
+        key: StoreKey,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.count();
+        self.0.touch(key, expires_at, now).await
+    }
+    async fn delete(&self, key: StoreKey, now: Timestamp) -> Result<bool, StoreError> {
+        self.count();
+        self.0.delete(key, now).await
+    }
+}
+
+#[tokio::test]
+async fn an_active_user_is_kept_with_two_writes_in_a_thousand_reads() {
+    let store = Counting(MemoryStore::default(), 0.into());
+    let references = References::new(store, Key::generate().unwrap(), Policy::aal2()).unwrap();
+    let reference = references.begin("7", b"x", NOW).await.unwrap();
+    // One request in three seconds, for fifty minutes.
+    for read in 0..1000 {
+        let now = NOW.after(Duration::from_secs(3 * read));
+        assert_eq!(references.load(&reference, now).await.unwrap().1, b"x");
+    }
+    let writes = references
+        .store()
+        .1
+        .load(std::sync::atomic::Ordering::Relaxed);
+    assert!(writes <= 2, "{writes}");
+}
+
+#[tokio::test]
+async fn a_session_behind_a_reference_ends_when_it_is_idle_and_at_its_absolute_end() {
+    let store = MemoryStore::default();
+    let references = References::new(store, Key::generate().unwrap(), Policy::aal2()).unwrap();
+    let idle = references.begin("7", b"", NOW).await.unwrap();
+    let late = NOW.after(Duration::from_secs(3600));
+    assert!(matches!(
+        references.load(&idle, late).await,
+        Err(ReferenceError::Ended)
+    ));
+    let mut active = references.begin("7", b"", NOW).await.unwrap();
+    let mut now = NOW;
+    while now < NOW.after(Duration::from_secs(86_400 - 1800)) {
+        now = now.after(Duration::from_secs(1800));
+        active = references.renew(&active, now).await.unwrap().reference;
+    }
+    let end = NOW.after(Duration::from_secs(86_400));
+    assert!(
+        references
+            .load(&active, end.before(Duration::from_secs(1)))
+            .await
+            .is_ok()
+    );
+    assert!(matches!(
+        references.renew(&active, end).await,
+        Err(ReferenceError::Ended)
+    ));
+}
+
+#[tokio::test]
+async fn a_reference_that_is_not_ours_never_reaches_the_store() {
+    let key = Key::generate().unwrap();
+    let references = References::new(MemoryStore::default(), key, Policy::aal2()).unwrap();
+    let good = references.begin("7", b"", NOW).await.unwrap();
+    assert_eq!(good.len(), stackbeam_session::REFERENCE_CHARS);
+    for at in 0..good.len() {
+        let mut bytes = good.clone().into_bytes();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        let bad = String::from_utf8(bytes).unwrap();
+        let refused = references.load(&bad, NOW).await;
+        assert!(matches!(refused, Err(ReferenceError::NotAuthentic)), "{at}");
+        assert!(references.end(&good[..at], NOW).await.is_err());
+    }
+    references
+        .modify(&good, NOW, |data| data.extend_from_slice(b"more"))
+        .await
+        .unwrap();
+    assert_eq!(references.load(&good, NOW).await.unwrap().1, b"more");
+    assert!(references.end(&good, NOW).await.unwrap());
+    assert!(matches!(
+        references.load(&good, NOW).await,
+        Err(ReferenceError::Ended)
+    ));
+    assert!(matches!(
+        references.renew(&good, NOW).await,
+        Err(ReferenceError::Ended)
+    ));
+    let begun = format!("{references:?}");
+    assert!(!begun.contains(&good));
+}
+
+/// A store as many are: a save of what is not there makes it.
+#[derive(Default)]
+struct Upserting(MemoryStore);
+
+impl Store for Upserting {
+    async fn create(
+        &self,
+        key: StoreKey,
+        record: NewRecord,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.0.create(key, record, now).await
+    }
+    async fn load(
+        &self,
+        key: StoreKey,
+        now: Timestamp,
+    ) -> Result<stackbeam_session::Record, StoreError> {
+        self.0.load(key, now).await
+    }
+    async fn update(
+        &self,
+        key: StoreKey,
+        version: u64,
+        data: Vec<u8>,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        match self.0.update(key, version, data.clone(), now).await {
+            // Zero is what the law that asks a store from which nothing was loaded names.
+            Err(StoreError::Gone) if version != 0 => {
+                let subject = SubjectKey::from_bytes([7; 32]);
+                let expires_at = END;
+                let record = NewRecord {
+                    subject,
+                    data,
+                    expires_at,
+                };
+                self.0.create(key, record, now).await
+            }
+            done => done,
+        }
+    }
+    async fn touch(
+        &self,
+        key: StoreKey,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.0.touch(key, expires_at, now).await
+    }
+    async fn delete(&self, key: StoreKey, now: Timestamp) -> Result<bool, StoreError> {
+        self.0.delete(key, now).await
+    }
+}
+
+impl stackbeam_session::SubjectIndex for Upserting {
+    async fn list(
+        &self,
+        subject: SubjectKey,
+        now: Timestamp,
+    ) -> Result<Vec<(StoreKey, stackbeam_session::Record)>, StoreError> {
+        self.0.list(subject, now).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_suite_finds_a_store_that_brings_sessions_back() {
+    let store = Arc::new(Upserting::default());
+    let broken = conformance::all(&store, Scale::short()).await.unwrap_err();
+    assert!(
+        broken.to_string().contains("an update revived it"),
+        "{broken}"
+    );
 }
