@@ -159,7 +159,8 @@ fn day(unix_seconds: u64) -> String {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "–".to_owned(),
-        Value::String(text) => text.replace('|', "\\|"),
+        // What a reader of Markdown would take for the end of a cell, or for a tag.
+        Value::String(text) => text.replace('|', "\\|").replace('<', "&lt;"),
         Value::Bool(true) => "holds".to_owned(),
         Value::Bool(false) => "**falls short**".to_owned(),
         number => plot::value(number),
@@ -221,7 +222,7 @@ mod tests {
     fn a_row_becomes_a_line_of_the_table_and_its_method_a_line_below() {
         let text = section("x", &rows(), true);
         let row =
-            "| 1 | a < b | 2 ns | r\\|s: 4 ns | 2 | at least 3x the rival | **falls short** |";
+            "| 1 | a &lt; b | 2 ns | r\\|s: 4 ns | 2 | at least 3x the rival | **falls short** |";
         assert!(text.contains(row), "{text}");
         assert!(
             text.contains("| 2 | size | 1234 B | – | – | – | – |"),
@@ -240,7 +241,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("* x: a < b: 2 ns; the goal is at least 3x the rival"),
+            text.contains("* x: a &lt; b: 2 ns; the goal is at least 3x the rival"),
             "{text}"
         );
         assert!(text.contains("Day: 2026-11-25"), "{text}");
