@@ -71,7 +71,7 @@
 //! # Features
 //!
 //! * `consistent-hash`: `Sticky`, which sends a key where it was sent before.
-//! * `metrics`: `Stats::publish`, for the `metrics` facade.
+//! * `metrics`: `Stats::report`, for the `metrics` facade.
 //! * `tokio`: `probing`, which runs active checks on a tokio runtime.
 //! * `tower`: `tower`, a layer and a service over a balancer.
 //! * `tracing`: events when an endpoint is ejected, taken out or let in again.

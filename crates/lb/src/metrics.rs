@@ -9,17 +9,17 @@ impl Stats {
     /// Call it whenever the metrics are to be up to date, such as every few seconds or before a scrape;
     /// picks cost nothing for it.
     ///
-    /// * `stackbeam_lb_picks_total`, `stackbeam_lb_refused_total`, `stackbeam_lb_ejections_total`
-    /// * `stackbeam_lb_outcomes_total` by `outcome`: `success`, `failure`, `busy`, `cancelled`
-    /// * `stackbeam_lb_in_flight`
+    /// * `stackbeam_lb_picks_total`, `stackbeam_lb_refusals_total`, `stackbeam_lb_ejections_total`
+    /// * `stackbeam_lb_requests_total` by `outcome`: `success`, `failure`, `busy`, `cancelled`
+    /// * `stackbeam_lb_requests_in_flight`
     /// * `stackbeam_lb_endpoints` by `state`: `ready`, `ejected`, `down`, `draining`, `idle` (listed with
     ///   weight 0)
-    pub fn publish(&self, balancer: &str) {
+    pub fn report(&self, balancer: &str) {
         let total = |name: &'static str, value: u64| {
             counter!(name, "balancer" => balancer.to_owned()).absolute(value);
         };
         total("stackbeam_lb_picks_total", self.picked);
-        total("stackbeam_lb_refused_total", self.refused);
+        total("stackbeam_lb_refusals_total", self.refused);
         total("stackbeam_lb_ejections_total", self.ejections);
         for (outcome, value) in [
             ("success", self.succeeded),
@@ -28,13 +28,13 @@ impl Stats {
             ("cancelled", self.cancelled),
         ] {
             counter!(
-                "stackbeam_lb_outcomes_total",
+                "stackbeam_lb_requests_total",
                 "balancer" => balancer.to_owned(),
                 "outcome" => outcome
             )
             .absolute(value);
         }
-        gauge!("stackbeam_lb_in_flight", "balancer" => balancer.to_owned())
+        gauge!("stackbeam_lb_requests_in_flight", "balancer" => balancer.to_owned())
             .set(as_f64(self.in_flight));
         let mut states = [
             ("ready", 0_u64),

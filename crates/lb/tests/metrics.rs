@@ -29,17 +29,17 @@ fn counters_and_states_are_published_and_published_again() {
     let held = balancer.pick(now).unwrap();
     drop(balancer.pick(now).unwrap());
     metrics::with_local_recorder(&recorder, || {
-        balancer.stats(now).publish("web");
-        balancer.stats(now).publish("web");
+        balancer.stats(now).report("web");
+        balancer.stats(now).report("web");
     });
     held.report(Outcome::Success, now);
     let text = recorder.handle().render();
     for line in [
         "stackbeam_lb_picks_total{balancer=\"web\"} 3",
-        "stackbeam_lb_outcomes_total{balancer=\"web\",outcome=\"failure\"} 1",
-        "stackbeam_lb_outcomes_total{balancer=\"web\",outcome=\"cancelled\"} 1",
-        "stackbeam_lb_outcomes_total{balancer=\"web\",outcome=\"success\"} 0",
-        "stackbeam_lb_in_flight{balancer=\"web\"} 1",
+        "stackbeam_lb_requests_total{balancer=\"web\",outcome=\"failure\"} 1",
+        "stackbeam_lb_requests_total{balancer=\"web\",outcome=\"cancelled\"} 1",
+        "stackbeam_lb_requests_total{balancer=\"web\",outcome=\"success\"} 0",
+        "stackbeam_lb_requests_in_flight{balancer=\"web\"} 1",
         "stackbeam_lb_ejections_total{balancer=\"web\"} 1",
         "stackbeam_lb_endpoints{balancer=\"web\",state=\"ready\"} 1",
         "stackbeam_lb_endpoints{balancer=\"web\",state=\"ejected\"} 1",

@@ -46,7 +46,7 @@
 //! # Features
 //!
 //! * `consistent-hash`: `Placed`, a partition by `stackbeam-consistent-hash`.
-//! * `metrics`: `RouterStats::publish`, for the `metrics` facade.
+//! * `metrics`: `RouterStats::report`, for the `metrics` facade.
 //! * `tracing`: events when a map comes into force, and when rows begin to move, stand still, go back or
 //!   have arrived.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -14,16 +14,16 @@ fn versions_updates_and_stale_requests_are_published() {
     assert!(router.check(3).is_err());
     assert!(router.check(5).is_ok());
     metrics::with_local_recorder(&recorder, || {
-        router.stats().publish("users");
-        router.stats().publish("users");
+        router.stats().report("users");
+        router.stats().report("users");
     });
     let text = recorder.handle().render();
     for line in [
-        "stackbeam_shard_router_map_version{name=\"users\"} 5",
-        "stackbeam_shard_router_shards{name=\"users\"} 4",
-        "stackbeam_shard_router_map_updates_total{name=\"users\",outcome=\"taken\"} 1",
-        "stackbeam_shard_router_map_updates_total{name=\"users\",outcome=\"outdated\"} 1",
-        "stackbeam_shard_router_stale_requests_total{name=\"users\"} 1",
+        "stackbeam_shard_router_map_version{router=\"users\"} 5",
+        "stackbeam_shard_router_shards{router=\"users\"} 4",
+        "stackbeam_shard_router_map_updates_total{router=\"users\",outcome=\"taken\"} 1",
+        "stackbeam_shard_router_map_updates_total{router=\"users\",outcome=\"outdated\"} 1",
+        "stackbeam_shard_router_stale_requests_total{router=\"users\"} 1",
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
