@@ -90,7 +90,10 @@ impl<T> Batch<T> {
     ) -> Result<Vec<Option<R>>, RestoreError> {
         let mut out: Vec<Option<R>> = std::iter::repeat_with(|| None).take(self.len).collect();
         for (shard, answers) in answers {
-            let Some(group) = self.groups.iter().find(|group| group.shard == shard) else {
+            let at = self
+                .groups
+                .binary_search_by_key(&shard, |group| group.shard);
+            let Some(group) = at.ok().and_then(|at| self.groups.get(at)) else {
                 continue;
             };
             if answers.len() != group.items.len() {

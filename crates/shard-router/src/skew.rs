@@ -50,7 +50,9 @@ impl Skew {
             })
             .collect();
         for ((shard, _), count) in &keys {
-            if let Some(load) = shards.iter_mut().find(|load| load.shard == *shard) {
+            // A map lists its shards in ascending order.
+            let at = shards.binary_search_by_key(shard, |load| load.shard);
+            if let Some(load) = at.ok().and_then(|at| shards.get_mut(at)) {
                 load.accesses += count;
                 load.busiest = load.busiest.max(*count);
             }

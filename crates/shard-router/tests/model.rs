@@ -27,7 +27,32 @@ fn partition() -> impl Strategy<Value = Box<dyn Partition>> {
         });
         Box::new(directory) as Box<dyn Partition>
     });
-    prop_oneof![modulo, slots, ranges, directory]
+    prop_oneof![modulo, slots, ranges, directory, placed()]
+}
+
+#[cfg(feature = "consistent-hash")]
+fn placed() -> impl Strategy<Value = Box<dyn Partition>> {
+    use stackbeam_shard_router::Placed;
+
+    let shards = prop::collection::btree_map(0..40_u32, 0.5..4.0_f64, 1..8);
+    (shards, 0..3_u8).prop_map(|(shards, kind)| {
+        let count = u32::try_from(shards.len()).unwrap();
+        let shards = shards
+            .into_iter()
+            .map(|(n, weight)| (ShardId::new(n), weight));
+        let placed = match kind {
+            0 => Placed::rendezvous(shards),
+            1 => Placed::ring(shards),
+            // A slot table takes long to build without optimisation; tests/placed.rs has it.
+            _ => Placed::jump(count),
+        };
+        Box::new(placed.unwrap()) as Box<dyn Partition>
+    })
+}
+
+#[cfg(not(feature = "consistent-hash"))]
+fn placed() -> impl Strategy<Value = Box<dyn Partition>> {
+    Just(()).prop_map(|()| Box::new(Modulo::new(1).unwrap()) as Box<dyn Partition>)
 }
 
 proptest! {
@@ -79,6 +104,36 @@ proptest! {
             list.truncate(offset + limit);
         }
         prop_assert_eq!(merge_page(lists, offset, limit, 60, Ord::cmp).unwrap(), wanted);
+    }
+
+    #[test]
+    fn skew_counts_every_access_once(
+        partition in partition(),
+        sample in prop::collection::vec(0..30_u64, 0..200),
+    ) {
+        let map = ShardMap::new(1, partition);
+        let skew = stackbeam_shard_router::Skew::of(&map, sample.iter().copied());
+        let naive = |shard: ShardId| sample.iter().filter(|key| map.shard(*key) == shard).count() as u64;
+        for load in &skew.shards {
+            prop_assert_eq!(load.accesses, naive(load.shard));
+        }
+        prop_assert_eq!(skew.shards.len(), map.shards().len());
+        prop_assert_eq!(skew.shards.iter().map(|load| load.accesses).sum::<u64>(), sample.len() as u64);
+    }
+
+    #[test]
+    fn answers_of_some_shards_fill_exactly_their_places(
+        partition in partition(),
+        keys in prop::collection::vec(0..100_u64, 0..60),
+        silent in any::<u64>(),
+    ) {
+        let map = ShardMap::new(1, partition);
+        let batch = group(&map, keys.clone());
+        let answers = |shard: ShardId| silent >> (shard.get() % 64) & 1 == 0;
+        let given = batch.groups().iter().filter(|g| answers(g.shard)).map(|g| (g.shard, g.items.clone()));
+        let restored = batch.restore(given).unwrap();
+        let wanted: Vec<Option<u64>> = keys.iter().map(|key| answers(map.shard(key)).then_some(*key)).collect();
+        prop_assert_eq!(restored, wanted);
     }
 
     #[test]
