@@ -3,8 +3,9 @@
 //!
 //! [`struct@Copy`] is one copy and blocks on its disk; with feature `tokio`, [`Server`] runs it: group commit, a
 //! loop that follows the primary, readers that wait for a position. The transport is the caller's
-//! ([`Peers`]), and so is the election ([`Failover`](crate::Failover) over an
-//! [`Engine`](crate::Engine) that passes orders on to [`Server::perform`]).
+//! ([`Peers`]), and so is the [`Engine`](crate::Engine) that passes the orders of a
+//! [`Coordinator`](crate::Coordinator) on to [`Server::perform`]; [`Local`] is both, for copies in one
+//! process.
 //!
 //! ```
 //! use stackbeam_replica_pool::sqlite::{Apply, Copy, CopyOptions};
@@ -50,12 +51,16 @@
 //!   [`Apply`] remember the answers.
 
 mod copy;
+#[cfg(feature = "tokio")]
+mod local;
 mod log;
 mod message;
 #[cfg(feature = "tokio")]
 mod server;
 
 pub use copy::{Apply, Copy, CopyError, CopyOptions, Next};
+#[cfg(feature = "tokio")]
+pub use local::{Local, LocalConnection, NotRunning};
 pub use message::{Entry, PIECE_BYTES_MAX, Piece, Pull, SHIPMENT_BYTES_MAX, Shipment, SnapshotId};
 #[cfg(feature = "tokio")]
 pub use server::{Peers, ReadError, Server, ServerOptions, WriteError};

@@ -370,6 +370,12 @@ impl<A: Apply> Server<A> {
         self.inner.seen.send_modify(|_| {});
     }
 
+    /// Tells, once every clone is dropped, whether some work of this copy still runs.
+    pub(super) fn remains(&self) -> impl Fn() -> bool + Send + use<A> {
+        let inner = Arc::downgrade(&self.inner);
+        move || inner.strong_count() > 0
+    }
+
     /// Resolves when the copy has failed and must be opened again.
     ///
     /// # Cancel safety

@@ -18,7 +18,7 @@ struct Stand {
     pool: Pool<Sim>,
     coordinator: Coordinator,
     primary: usize,
-    _replication: Replication,
+    replication: Replication,
 }
 
 /// Copies, a coordinator and a pool that knows who reigns.
@@ -33,7 +33,7 @@ async fn stand(options: PoolOptions) -> Stand {
         pool,
         coordinator,
         primary: usize::from(primary),
-        _replication: replication,
+        replication,
     }
 }
 
@@ -334,12 +334,13 @@ async fn calls_that_are_dropped_anywhere_leave_nothing_behind() {
     let idle: usize = stats.copies.iter().map(|copy| copy.idle).sum();
     assert_eq!(stand.sim.open.load(Ordering::Relaxed), idle);
     // Idle connections end with their time, and all with the pool.
+    drop(stand.replication);
     sleep(Duration::from_secs(61)).await;
     assert_eq!(stand.sim.open.load(Ordering::Relaxed), 0);
     let lease = stand.pool.write().await.expect("all places are free");
     lease.good();
-    let Stand { sim, pool, .. } = stand;
-    drop(pool);
+    let sim = stand.sim;
+    drop(stand.pool);
     sleep(Duration::from_millis(10)).await;
     assert_eq!(sim.open.load(Ordering::Relaxed), 0);
 }
