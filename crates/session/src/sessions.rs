@@ -1,8 +1,11 @@
 //! Issue and verify: the one place where keys, claims, time and revocation meet.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::marker::PhantomData;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,7 +15,7 @@ use crate::claims::{Claims, Level, SessionId};
 use crate::format::{IssuingKey, TokenKey};
 use crate::key::{Key, KeyError, KeyId};
 use crate::policy::Policy;
-use crate::revocation::{NoRevocations, RevocationQuery, Revocations};
+use crate::revocation::{NoRevocations, RevocationQuery, Revocations, Verdict};
 use crate::ring::{KeyRing, KeyState};
 use crate::time::Timestamp;
 use crate::verify::{self, Binding, TOKEN_BYTES_MAX, VerifyError};
@@ -64,6 +67,16 @@ pub enum IssueError {
     /// No randomness.
     #[error(transparent)]
     Key(#[from] KeyError),
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "by somebody, or by time")]
+pub enum End {
+    /// It was ended before its time.
+    Revoked,
+    /// Its time was over.
+    Expired,
 }
 
 /// A token that holds, and what should be done about it.
@@ -180,6 +193,36 @@ impl<T, R: Revocations, K: TokenKey> Sessions<T, R, K> {
         self.inner.policy
     }
 
+    /// Resolves when the session of these claims ends, and says how: for a connection that outlives its
+    /// request, such as a web socket, which closes then. `sleep` waits for the time it is given, such as
+    /// `tokio::time::sleep`; the session is not renewed meanwhile.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub fn ended<F, W>(
+        &self,
+        claims: &Claims<T>,
+        now: Timestamp,
+        sleep: W,
+    ) -> impl Future<Output = End> + Send + use<T, R, K, F, W>
+    where
+        F: Future<Output = ()> + Send,
+        W: FnOnce(Duration) -> F,
+    {
+        let revoked = (self.inner.revocations).ended(&RevocationQuery::new(claims), now);
+        let over = sleep(self.inner.policy.end_of(claims).since(now));
+        async move {
+            let (mut revoked, mut over) = (pin!(revoked), pin!(over));
+            poll_fn(|cx| {
+                if revoked.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(End::Revoked);
+                }
+                over.as_mut().poll(cx).map(|()| End::Expired)
+            })
+            .await
+        }
+    }
+
     /// Everything about a token that can change after it was issued: its times, its key, and whether
     /// it was ended.
     fn holds(&self, claims: &Claims<T>, key: KeyId, now: Timestamp) -> Result<(), VerifyError> {
@@ -187,16 +230,10 @@ impl<T, R: Revocations, K: TokenKey> Sessions<T, R, K> {
         if self.inner.ring.bars(key, claims.issued_at) {
             return Err(VerifyError::KeyNotAccepted);
         }
-        let query = RevocationQuery {
-            session: claims.session,
-            subject: &claims.subject,
-            generation: claims.generation,
-            authenticated_at: claims.authenticated_at,
-        };
-        if self.inner.revocations.is_revoked(&query, now) {
-            Err(VerifyError::Revoked)
-        } else {
-            Ok(())
+        match (self.inner.revocations).check(&RevocationQuery::new(claims), now) {
+            Verdict::Good => Ok(()),
+            Verdict::Revoked => Err(VerifyError::Revoked),
+            Verdict::Unknown => Err(VerifyError::Stale),
         }
     }
 }
