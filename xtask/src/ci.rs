@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 
 use crate::{
-    crates, demo, services,
+    crates, demo, services, shuttle,
     step::{self, cargo},
 };
 
@@ -24,6 +24,7 @@ fn run_steps(quick: bool) -> Result<Counts, String> {
     )?;
     let doctests = ["test", "--workspace", "--all-features", "--doc"];
     let mut counts = Counts::of(&step::run("doctest", &mut cargo(&doctests))?);
+    shuttle::run(None)?;
     crates::features()?;
     crates::package()?;
     services::run()?;

@@ -15,6 +15,7 @@ mod crates;
 mod demo;
 mod plot;
 mod services;
+mod shuttle;
 mod step;
 
 use std::{env, process::ExitCode};
@@ -33,6 +34,7 @@ cargo xtask <command>
   figures [crate] [--json]  measures each crate beside its rivals, one row a figure
   bench-report [--again]    measures, and writes docs/benchmarks.md with its plots;
                             --again: from the rows that were measured last
+  shuttle [crate]           runs tests/shuttle.rs, whose threads shuttle schedules
   torture <crate>           runs a crate's tests/torture.rs in release mode, and its long form
 ";
 
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
         ["figures", rest @ ..] => bench::figures(rest),
         ["bench-report"] => bench::report(false),
         ["bench-report", "--again"] => bench::report(true),
+        ["shuttle"] => shuttle::run(None),
+        ["shuttle", name] => shuttle::run(Some(name)),
         ["torture", name] => crates::torture(name),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

@@ -1,5 +1,5 @@
 //! Schedules of readers and writers of a shared placement:
-//! `RUSTFLAGS="--cfg shuttle" cargo test -p stackbeam-consistent-hash --features sync --test shuttle --target-dir target/shuttle`.
+//! `cargo xtask shuttle consistent-hash`.
 //!
 //! A failure prints the schedule that it came from, for `shuttle::replay`.
 #![cfg(shuttle)]

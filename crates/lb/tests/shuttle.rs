@@ -1,5 +1,5 @@
 //! Picks, reports and changes of the list in many orders of their threads:
-//! `RUSTFLAGS="--cfg shuttle" cargo test -p stackbeam-lb --features consistent-hash --test shuttle --target-dir target/shuttle`.
+//! `cargo xtask shuttle lb`.
 //!
 //! A failure prints the schedule that it came from, for `shuttle::replay`.
 #![cfg(shuttle)]
