@@ -115,6 +115,7 @@ impl<'a> Ready<'a> {
             .is_some_and(|row| self.is_row_open(row))
     }
 
+    #[inline]
     fn is_row_open(&self, row: &Row) -> bool {
         let tried = self.ask.tried();
         tried.is_empty() || !tried.contains(&&*row.id)
@@ -125,6 +126,7 @@ impl<'a> Ready<'a> {
         self.rows.get(index).map_or(0.0, |row| self.row_warmth(row))
     }
 
+    #[inline]
     fn row_warmth(&self, row: &Row) -> f64 {
         if self.slow_start.is_off() {
             return 1.0;
