@@ -81,7 +81,7 @@ impl Group {
         timeout: Option<Duration>,
     ) -> Result<Vec<Lease>, TakeError> {
         let until: Option<Instant> = timeout.and_then(deadline);
-        block_on(self.take(max), until).unwrap_or_else(|| Ok(Vec::new()))
+        block_on(self.core(), self.take(max), until).unwrap_or_else(|| Ok(Vec::new()))
     }
 
     /// Acknowledges many deliveries of this group as one record; the future ends when that is as durable as
@@ -104,7 +104,8 @@ impl Group {
     /// # Errors
     /// As [`ack_all`](Self::ack_all).
     pub fn ack_all_blocking(&self, leases: Vec<Lease>) -> Result<usize, SettleError> {
-        block_on(self.ack_all(leases), None).unwrap_or(Err(SettleError::Closed))
+        block_on(self.core(), async { self.ack_all(leases).await }, None)
+            .unwrap_or(Err(SettleError::Closed))
     }
 
     /// Goes on at this position: what the topic still holds from there on is delivered (again), and what is
@@ -152,7 +153,7 @@ impl Group {
             ticket,
             durability,
         };
-        block_on(wait, None)
+        block_on(self.core(), wait, None)
             .unwrap_or(Err(NotCommitted::Closed))
             .map_err(settle_error)
     }

@@ -151,7 +151,8 @@ impl Lease {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub fn ack_blocking(self) -> Result<(), SettleError> {
-        block_on(self.ack(), None).unwrap_or(Err(SettleError::Closed))
+        let core = Arc::clone(self.core());
+        block_on(&core, async { self.ack().await }, None).unwrap_or(Err(SettleError::Closed))
     }
 
     /// [`nack`](Self::nack) for a thread without a runtime.
@@ -159,7 +160,8 @@ impl Lease {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub fn nack_blocking(self, delay: Duration) -> Result<(), SettleError> {
-        block_on(self.nack(delay), None).unwrap_or(Err(SettleError::Closed))
+        let core = Arc::clone(self.core());
+        block_on(&core, async { self.nack(delay).await }, None).unwrap_or(Err(SettleError::Closed))
     }
 
     /// Any of the four outcomes.

@@ -16,7 +16,7 @@ use crate::log::recover::{self, Recovery};
 use crate::log::writer::Writer;
 use crate::message::{Message, MessageId, Receipt};
 use crate::options::{Durability, GroupOptions, TopicOptions};
-use crate::shell::{Clock, Committed, Committer, Core, NotCommitted, Pace, block_on};
+use crate::shell::{self, Clock, Committed, Committer, Core, NotCommitted, Pace, block_on};
 use crate::state::{Batch, Limits, Refused, Staged};
 use crate::stats::Stats;
 use crate::storage::{DiskStorage, Storage};
@@ -99,13 +99,13 @@ impl Options {
     /// # Errors
     /// See [`OpenError`].
     pub fn open_on(self, storage: impl Storage) -> Result<Queue, OpenError> {
-        let (core, committer, lock, recovery) = self.assemble(Arc::new(storage), Clock::wall())?;
+        let (core, lock, recovery) = self.assemble(Arc::new(storage), Clock::wall())?;
         let core = Arc::new(core);
         let for_thread = Arc::clone(&core);
         let thread = std::thread::Builder::new()
             .name("mq-committer".into())
             .spawn(move || {
-                committer.run(&for_thread);
+                shell::run(&for_thread);
                 drop(lock);
             })
             .map_err(|source| OpenError::Io {
@@ -127,7 +127,7 @@ impl Options {
         &self,
         storage: Arc<dyn Storage>,
         wall: u64,
-    ) -> Result<(Core, Committer, Box<dyn Send + Sync>, Recovery), OpenError> {
+    ) -> Result<(Core, Box<dyn Send + Sync>, Recovery), OpenError> {
         if !(64 << 10..=1 << 30).contains(&self.segment_bytes) {
             return Err(OpenError::Option("segment_bytes must be 64 KiB to 1 GiB"));
         }
@@ -145,25 +145,28 @@ impl Options {
             },
         })?;
         let opened = recover::open(&storage, segment, limits, self.salvage, wall)?;
-        let core = Core {
-            state: Mutex::new(opened.state),
-            kick: Condvar::new(),
-            reader: SegmentReader::new(Arc::clone(&storage)),
-            clock: Clock::starting_at(opened.time),
-        };
         let pace = Pace {
             sync_interval: self.sync_interval,
             snapshot_bytes: segment,
         };
-        let mut committer = Committer::new(storage, opened.writer, opened.resumes, pace);
+        let reader = SegmentReader::new(Arc::clone(&storage));
+        let committer = Committer::new(storage, opened.writer, opened.resumes, pace);
+        let core = Core {
+            committer: Mutex::new(committer),
+            state: Mutex::new(opened.state),
+            kick: Condvar::new(),
+            reader,
+            clock: Clock::starting_at(opened.time),
+        };
         if !opened.report.damage.is_empty() {
             // Replay must not meet the damage again.
-            committer.snapshot(&core).map_err(|source| OpenError::Io {
+            let written = core.committer.lock().snapshot(&core);
+            written.map_err(|source| OpenError::Io {
                 what: "write a snapshot after the salvage".into(),
                 source,
             })?;
         }
-        Ok((core, committer, lock, opened.report))
+        Ok((core, lock, opened.report))
     }
 }
 
@@ -256,7 +259,7 @@ impl Queue {
             ticket,
             durability: Durability::Synced,
         };
-        match block_on(wait, None) {
+        match block_on(&self.core, wait, None) {
             None | Some(Err(NotCommitted::Closed)) => Err(TopicError::Closed),
             Some(Err(NotCommitted::Disk(what))) => Err(TopicError::Disk(what)),
             Some(Ok(())) => Ok(()),
@@ -381,7 +384,8 @@ impl Topic {
         &self,
         messages: Vec<Message>,
     ) -> Result<Vec<Receipt>, PublishError> {
-        block_on(self.publish_all(messages), None).unwrap_or(Err(PublishError::Closed))
+        block_on(&self.queue.core, self.publish_all(messages), None)
+            .unwrap_or(Err(PublishError::Closed))
     }
 
     /// The consumer group of this name, made with default options if it is new. Blocks for one commit
@@ -581,5 +585,5 @@ impl Future for PublishOne {
 
 /// A deadline this far from now.
 pub(crate) fn deadline(after: Duration) -> Option<Instant> {
-    crate::shell::instant().checked_add(after)
+    shell::instant().checked_add(after)
 }

@@ -42,10 +42,29 @@ pub(crate) struct Writer {
     sealed: bool,
     spares: Vec<String>,
     prepared: Option<u64>,
+    /// Somebody is making the next one.
+    making: bool,
+    /// Highest number given to a segment.
+    last_id: u64,
 }
 
 /// A frame that was written again: from, to, its first message and the one behind its last.
 pub(crate) type Moved = (Pos, Pos, u64, u64);
+
+/// A segment to be made.
+#[derive(Debug)]
+pub(crate) struct SegmentJob {
+    storage: Arc<dyn Storage>,
+    id: u64,
+    size: u64,
+    spare: Option<String>,
+}
+
+impl SegmentJob {
+    pub(crate) fn make(&self) -> io::Result<()> {
+        make_segment(&*self.storage, self.id, self.size, self.spare.as_deref()).map(drop)
+    }
+}
 
 /// What a commit did.
 #[derive(Debug)]
@@ -100,6 +119,8 @@ impl Writer {
             sealed: false,
             spares,
             prepared: None,
+            making: false,
+            last_id: segment.max(last_segment),
         })
     }
 
@@ -314,23 +335,56 @@ impl Writer {
         if self.prepared.is_some() {
             return Ok(());
         }
-        let id = self.segment + 1;
-        let spare = self.spares.pop();
-        make_segment(&*self.storage, id, self.segment_size, spare.as_deref())?;
-        self.prepared = Some(id);
+        let job = self.next_segment();
+        make_segment(&*job.storage, job.id, job.size, job.spare.as_deref())?;
+        self.prepared = Some(job.id);
         Ok(())
+    }
+
+    fn next_segment(&mut self) -> SegmentJob {
+        self.last_id = self.last_id.max(self.segment) + 1;
+        SegmentJob {
+            storage: Arc::clone(&self.storage),
+            id: self.last_id,
+            size: self.segment_size,
+            spare: self.spares.pop(),
+        }
+    }
+
+    /// A segment that should be made now, without holding up commits. Its maker calls
+    /// [`segment_made`](Self::segment_made).
+    pub(crate) fn segment_to_make(&mut self) -> Option<SegmentJob> {
+        if !self.wants_prepare() {
+            return None;
+        }
+        self.making = true;
+        Some(self.next_segment())
+    }
+
+    pub(crate) fn segment_made(&mut self, job: SegmentJob, made: io::Result<()>) {
+        self.making = false;
+        // A full disk is met again when the segment is needed; publishers are told then.
+        if made.is_err() {
+            return;
+        }
+        if self.prepared.is_none() && job.id > self.segment {
+            self.prepared = Some(job.id);
+        } else {
+            // The log went on without it.
+            drop(self.recycle(job.id));
+        }
     }
 
     /// Whether the segment is more than half full and the next one is not there yet.
     pub(crate) fn wants_prepare(&self) -> bool {
-        self.prepared.is_none() && self.offset > self.segment_size / 2
+        self.prepared.is_none() && !self.making && self.offset > self.segment_size / 2
     }
 
     /// A dead segment: keep it for reuse or remove it.
     pub(crate) fn recycle(&mut self, id: u64) -> io::Result<()> {
         let name = segment_name(id);
         if self.spares.len() < SPARES_MAX {
-            let spare = format!("{id:016x}.spare");
+            let spare = spare_name(id);
             self.storage.rename(&name, &spare)?;
             self.spares.push(spare);
         } else {
@@ -338,6 +392,10 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+pub(crate) fn spare_name(id: u64) -> String {
+    format!("{id:016x}.spare")
 }
 
 fn header_at(header: FrameHeader, index: u64) -> FrameHeader {
@@ -351,6 +409,10 @@ fn make_segment(
     size: u64,
     spare: Option<&str>,
 ) -> io::Result<Arc<dyn StorageFile>> {
+    if spare.is_some() {
+        // It must not be found under its old name with the header of a new one.
+        storage.sync_dir()?;
+    }
     let tmp = format!("{id:016x}.tmp");
     let from = spare.unwrap_or(&tmp);
     let file = storage.open(from, true)?;

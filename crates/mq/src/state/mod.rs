@@ -93,6 +93,17 @@ pub(crate) struct Chunk {
     pub(crate) sync: bool,
 }
 
+/// Somebody who waits for a commit.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pub(crate) ticket: u64,
+    /// For the sync, not only for the write.
+    pub(crate) sync: bool,
+    /// A thread that commits by itself when it is woken.
+    pub(crate) leads: bool,
+    pub(crate) waker: Waker,
+}
+
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) limits: Limits,
@@ -112,7 +123,7 @@ pub(crate) struct State {
     pub(crate) segments: Segments,
     /// Leases that ended once too often.
     pub(crate) dying: Dying,
-    pub(crate) waiters: Vec<(u64, bool, Waker)>,
+    pub(crate) waiters: Vec<Waiter>,
     pub(crate) wake: Vec<Waker>,
     pub(crate) fault: Option<String>,
     pub(crate) faults: u64,
@@ -228,9 +239,14 @@ impl State {
     fn wake_waiters(&mut self) {
         let (written, synced) = (self.written, self.synced);
         let covered = |ticket: u64, sync: bool| ticket <= if sync { synced } else { written };
-        for (_, _, waker) in self.waiters.extract_if(.., |(t, s, _)| covered(*t, *s)) {
-            self.wake.push(waker);
-        }
+        let done = self.waiters.extract_if(.., |w| covered(w.ticket, w.sync));
+        self.wake.extend(done.map(|w| w.waker));
+    }
+
+    /// A waiting thread that can make the next commit.
+    pub(crate) fn next_leader(&mut self) -> Option<Waker> {
+        let at = self.waiters.iter().position(|w| w.leads)?;
+        Some(self.waiters.swap_remove(at).waker)
     }
 
     /// The disk refuses: everybody who waits is told, and newcomers are until a commit succeeds.
@@ -255,7 +271,7 @@ impl State {
     }
 
     fn wake_publishers(&mut self) {
-        self.wake.extend(self.waiters.drain(..).map(|(_, _, w)| w));
+        self.wake.extend(self.waiters.drain(..).map(|w| w.waker));
         for t in self.topics.values_mut() {
             self.wake.append(&mut t.space);
         }

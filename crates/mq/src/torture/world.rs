@@ -10,7 +10,7 @@ use crate::log::format::Pos;
 use crate::message::Message;
 use crate::options::{Durability, GroupOptions, TopicOptions};
 use crate::queue::Options;
-use crate::shell::{Committer, Core};
+use crate::shell::Core;
 use crate::sim::{Crash, SimDisk, splitmix};
 use crate::state::Batch;
 
@@ -22,7 +22,6 @@ const WHOLE_BLOCK: usize = 4096 - 64 - 8 - 4;
 
 pub(super) struct World {
     pub(super) core: Core,
-    committer: Committer,
     _lock: Box<dyn Send + Sync>,
     now: u64,
     pub(super) torn_tail: bool,
@@ -30,11 +29,10 @@ pub(super) struct World {
 
 pub(super) fn open(disk: &SimDisk, salvage: bool) -> Result<World, crate::OpenError> {
     let options = Options::default().segment_bytes(64 << 10).salvage(salvage);
-    let (core, committer, lock, recovery) = options.assemble(Arc::new(disk.clone()), 1_000_000)?;
+    let (core, lock, recovery) = options.assemble(Arc::new(disk.clone()), 1_000_000)?;
     let now = core.clock.now();
     Ok(World {
         core,
-        committer,
         _lock: lock,
         now,
         torn_tail: recovery.torn_tail,
@@ -50,7 +48,7 @@ struct Open {
 
 impl World {
     fn step(&mut self) -> bool {
-        self.committer.step(&self.core, self.now)
+        self.core.committer.lock().step(&self.core, self.now)
     }
 
     /// Commits all that is staged.
@@ -77,21 +75,24 @@ impl World {
         let now = self.now;
         let disk = self.killed(disk);
         let mut world = open(&disk, false).expect("open");
-        world.pass(now.saturating_sub(world.now));
+        world.now = now;
+        world.pass(0);
         (world, disk)
     }
 
     /// Writes a snapshot, frees and empties segments.
     #[cfg(test)]
     pub(super) fn snapshot(&mut self) {
-        drop(self.committer.snapshot(&self.core));
-        self.committer.relocate(&self.core, self.now);
+        let mut committer = self.core.committer.lock();
+        drop(committer.snapshot(&self.core));
+        committer.relocate(&self.core, self.now);
+        drop(committer);
         self.settle_down();
     }
 
     /// Where the next frame will stand.
     pub(super) fn next_frame(&self) -> Pos {
-        self.committer.writer.position().0
+        self.core.committer.lock().writer.position().0
     }
 
     /// The disk as a kill leaves it now.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::format::{Pos, SEGMENT_HEADER, SegmentHeader, VERSION, read_segment_header};
 use super::record::{Record, put_record};
-use super::writer::Writer;
+use super::writer::{Writer, spare_name};
 use crate::error::OpenError;
 use crate::state::snapshot::{self, Resume};
 use crate::state::{Chunk, Effect, Limits, State};
@@ -210,9 +210,17 @@ pub(crate) fn open(
     let last = tail
         .or_else(|| at.map(|(id, _)| id))
         .unwrap_or_else(|| resume.pos.segment.max(1) - 1);
-    for (_, name) in files.segments.range(last + 1..) {
+    // Numbers of segments are not used again: two spares must never claim one name.
+    let highest = files
+        .segments
+        .last_key_value()
+        .map_or(last, |(id, _)| last.max(*id));
+    for (id, name) in files.segments.range(last + 1..) {
         // Prepared ahead and never written to.
-        files.spares.push(name.clone());
+        let spare = spare_name(*id);
+        let renamed = storage.rename(name, &spare);
+        renamed.map_err(io_error("rename", name))?;
+        files.spares.push(spare);
     }
     files.spares.truncate(8);
     for id in files.segments.keys().filter(|id| **id < last) {
@@ -222,7 +230,7 @@ pub(crate) fn open(
         storage,
         segment_size,
         wall,
-        (at, last),
+        (at, highest),
         files,
         replay,
         resumes,

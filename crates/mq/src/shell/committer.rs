@@ -1,18 +1,11 @@
-//! The shell: the clock, the committer thread, and waiting with or without a runtime.
+//! The one that writes: commits what is staged, syncs in time, buries, snapshots, and frees segments.
 
-use std::future::Future;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::task::Waker;
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
+use super::Core;
 use crate::log::codec::micros;
-use crate::log::format::Pos;
-use crate::log::reader::SegmentReader;
 use crate::log::record::{Record, Stored};
 use crate::log::recover::write_snapshot;
 use crate::log::writer::Writer;
@@ -23,78 +16,8 @@ use crate::storage::Storage;
 
 /// After a refused commit the committer waits this long before it tries again.
 const RETRY: Duration = Duration::from_millis(100);
-
 /// Messages that are written again between two snapshots, about.
 const RELOCATE_MAX: usize = 1024;
-
-/// Time that never steps back: the wall clock at open (or the newest time in the log, if that is later)
-/// plus what a monotonic clock has counted since. Microseconds since 1970.
-#[derive(Debug)]
-pub(crate) struct Clock {
-    base: u64,
-    started: Instant,
-}
-
-impl Clock {
-    pub(crate) fn wall() -> u64 {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the shell reads the wall clock once, at open"
-        )]
-        let now = SystemTime::now();
-        now.duration_since(UNIX_EPOCH).map_or(0, micros)
-    }
-
-    pub(crate) fn starting_at(base: u64) -> Self {
-        Self {
-            base,
-            started: instant(),
-        }
-    }
-
-    pub(crate) fn now(&self) -> u64 {
-        self.base + micros(instant().saturating_duration_since(self.started))
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the shell is where the monotonic clock is read"
-)]
-pub(crate) fn instant() -> Instant {
-    Instant::now()
-}
-
-/// What handles and the committer share.
-#[derive(Debug)]
-pub(crate) struct Core {
-    pub(crate) state: Mutex<State>,
-    pub(crate) kick: Condvar,
-    pub(crate) reader: SegmentReader,
-    pub(crate) clock: Clock,
-}
-
-impl Core {
-    /// Runs `f` on the state, then wakes whom it made ready, outside the lock.
-    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut State, u64) -> T) -> T {
-        let now = self.clock.now();
-        let (out, wake, kick) = {
-            let mut state = self.state.lock();
-            let before = state.next_ticket;
-            let staged = state.staged_bytes;
-            let out = f(&mut state, now);
-            let kick = state.next_ticket != before || state.staged_bytes != staged || state.closed;
-            (out, std::mem::take(&mut state.wake), kick)
-        };
-        if kick {
-            self.kick.notify_one();
-        }
-        for waker in wake {
-            waker.wake();
-        }
-        out
-    }
-}
 
 /// Settings of the committer.
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +27,7 @@ pub(crate) struct Pace {
     pub(crate) snapshot_bytes: u64,
 }
 
-/// The one that writes. Driven by its thread, or step by step by a test.
+/// Driven by whoever waits for a commit, by its thread, or step by step by a test.
 #[derive(Debug)]
 pub(crate) struct Committer {
     pub(crate) storage: Arc<dyn Storage>,
@@ -116,6 +39,8 @@ pub(crate) struct Committer {
     since_snapshot: u64,
     unsynced_since: Option<u64>,
     retry_at: Option<u64>,
+    /// The thread knows of its chores.
+    told: bool,
 }
 
 impl Committer {
@@ -134,6 +59,7 @@ impl Committer {
             since_snapshot: 0,
             unsynced_since: None,
             retry_at: None,
+            told: false,
         }
     }
 
@@ -142,14 +68,50 @@ impl Committer {
         if self.retry_at.is_some_and(|at| now < at) {
             return false;
         }
-        self.retry_at = None;
+        self.told = false;
+        if self.since_snapshot >= self.pace.snapshot_bytes {
+            // A snapshot that fails is tried again after the next stretch of log.
+            self.since_snapshot = 0;
+            if self.snapshot(core).is_err() {
+                core.state.lock().faults += 1;
+            }
+            self.relocate(core, now);
+        }
         self.bury(core, now);
+        let (wake, more) = match self.commit(core, now) {
+            Ok(Some(wake)) => (wake, true),
+            Ok(None) => return self.idle(core, now),
+            Err(wake) => (wake, false),
+        };
+        wake.into_iter().for_each(Waker::wake);
+        more
+    }
+
+    /// Whether the committer's thread must be woken for something besides what is staged: said once.
+    pub(super) fn has_chores(&mut self) -> bool {
+        let some = self.since_snapshot >= self.pace.snapshot_bytes
+            || self.unsynced_since.is_some()
+            || self.refused.is_some()
+            || self.writer.wants_prepare();
+        some && !std::mem::replace(&mut self.told, some)
+    }
+
+    /// Commits the oldest chunk, if there is one. Returns whom to wake, or whom to tell of the refusal.
+    pub(super) fn commit(
+        &mut self,
+        core: &Core,
+        now: u64,
+    ) -> Result<Option<Vec<Waker>>, Vec<Waker>> {
+        if self.retry_at.is_some_and(|at| now < at) {
+            return Ok(None);
+        }
+        self.retry_at = None;
         let chunk = self
             .refused
             .take()
             .or_else(|| core.state.lock().next_chunk());
         let Some(mut chunk) = chunk else {
-            return self.idle(core, now);
+            return Ok(None);
         };
         match self.writer.commit(&chunk) {
             Ok(done) => {
@@ -160,39 +122,23 @@ impl Committer {
                 } else {
                     self.unsynced_since.or(Some(now))
                 };
-                let wake = {
-                    let mut state = core.state.lock();
-                    state.remap(&done.moved);
-                    state.committed(&mut chunk, done.pos, done.synced, now);
-                    std::mem::take(&mut state.wake)
-                };
-                wake.into_iter().for_each(Waker::wake);
-                if self.since_snapshot >= self.pace.snapshot_bytes {
-                    // A snapshot that fails is tried again after the next stretch of log.
-                    self.since_snapshot = 0;
-                    if self.snapshot(core).is_err() {
-                        core.state.lock().faults += 1;
-                    }
-                    self.relocate(core, now);
-                }
-                true
+                let mut state = core.state.lock();
+                state.remap(&done.moved);
+                state.committed(&mut chunk, done.pos, done.synced, now);
+                Ok(Some(std::mem::take(&mut state.wake)))
             }
             Err(e) => {
                 self.refused = Some(chunk);
-                self.refuse(core, now, &e);
-                false
+                Err(self.refuse(core, now, &e))
             }
         }
     }
 
-    fn refuse(&mut self, core: &Core, now: u64, e: &std::io::Error) {
+    fn refuse(&mut self, core: &Core, now: u64, e: &std::io::Error) -> Vec<Waker> {
         self.retry_at = Some(now + micros(RETRY));
-        let wake = {
-            let mut state = core.state.lock();
-            state.failed(e.to_string());
-            std::mem::take(&mut state.wake)
-        };
-        wake.into_iter().for_each(Waker::wake);
+        let mut state = core.state.lock();
+        state.failed(e.to_string());
+        std::mem::take(&mut state.wake)
     }
 
     /// Nothing to commit: sync what is due, prepare ahead.
@@ -212,7 +158,7 @@ impl Committer {
                     };
                     wake.into_iter().for_each(Waker::wake);
                 }
-                Err(e) => self.refuse(core, now, &e),
+                Err(e) => self.refuse(core, now, &e).into_iter().for_each(Waker::wake),
             }
             return true;
         }
@@ -344,114 +290,54 @@ impl Committer {
         core.with(|state, _| state.finish());
     }
 
-    /// The committer thread.
-    pub(crate) fn run(mut self, core: &Core) {
-        loop {
-            let now = core.clock.now();
-            core.with(State::tick);
-            if self.step(core, now) {
-                continue;
-            }
-            let mut state = core.state.lock();
-            if state.closed {
-                drop(state);
-                self.finish(core);
-                return;
-            }
-            if self.retry_at.is_none() && (!state.staging.is_empty() || !state.dying.is_empty()) {
-                continue;
-            }
-            let sync = self
-                .unsynced_since
-                .map(|at| at + micros(self.pace.sync_interval));
-            let next = match self.retry_at {
-                Some(at) => Some(at),
-                None => state.next_deadline().into_iter().chain(sync).min(),
-            };
-            let wait = next.map_or(60_000_000, |at| {
-                at.saturating_sub(core.clock.now()).clamp(200, 60_000_000)
-            });
-            core.kick.wait_for(&mut state, Duration::from_micros(wait));
-        }
+    /// When there is work next that nobody will call for.
+    fn next_deadline(&self) -> Option<u64> {
+        let sync = self
+            .unsynced_since
+            .map(|at| at + micros(self.pace.sync_interval));
+        self.retry_at.or(sync)
     }
 }
 
-/// Waits until a ticket is written or synced.
-#[derive(Debug)]
-pub(crate) struct Committed {
-    pub(crate) core: Arc<Core>,
-    pub(crate) ticket: u64,
-    pub(crate) durability: Durability,
-}
-
-/// Why a ticket was not confirmed.
-#[derive(Debug)]
-pub(crate) enum NotCommitted {
-    Disk(String),
-    Closed,
-}
-
-impl Future for Committed {
-    type Output = Result<(), NotCommitted>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.core.state.lock();
-        let sync = self.durability == Durability::Synced;
-        if self.ticket <= if sync { state.synced } else { state.written } {
-            return Poll::Ready(Ok(()));
-        }
-        if let Some(what) = &state.fault {
-            return Poll::Ready(Err(NotCommitted::Disk(what.clone())));
-        }
-        if state.finished {
-            return Poll::Ready(Err(NotCommitted::Closed));
-        }
-        state.waiters.push((self.ticket, sync, cx.waker().clone()));
-        Poll::Pending
-    }
-}
-
-struct Parker {
-    thread: Thread,
-    woken: AtomicBool,
-}
-
-impl Wake for Parker {
-    fn wake(self: Arc<Self>) {
-        self.woken.store(true, Ordering::Release);
-        self.thread.unpark();
-    }
-}
-
-/// Runs a future of this crate on the calling thread, until the deadline.
-pub(crate) fn block_on<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
-    let parker = Arc::new(Parker {
-        thread: thread::current(),
-        woken: AtomicBool::new(false),
-    });
-    let waker = Waker::from(Arc::clone(&parker));
-    let mut cx = Context::from_waker(&waker);
-    let mut future = pin!(future);
+/// The committer's thread.
+pub(crate) fn run(core: &Core) {
     loop {
-        if let Poll::Ready(out) = future.as_mut().poll(&mut cx) {
-            return Some(out);
+        let now = core.clock.now();
+        core.with(State::tick);
+        let job = core.committer.lock().writer.segment_to_make();
+        if let Some(job) = job {
+            // Filling a file takes long: others commit meanwhile.
+            let made = job.make();
+            core.committer.lock().writer.segment_made(job, made);
         }
-        while !parker.woken.swap(false, Ordering::Acquire) {
-            match deadline {
-                None => thread::park(),
-                Some(at) => {
-                    let left = at.saturating_duration_since(instant());
-                    if left.is_zero() {
-                        return None;
-                    }
-                    thread::park_timeout(left);
-                }
-            }
+        let (more, deadline, retries) = {
+            let mut committer = core.committer.lock();
+            let more = committer.step(core, now);
+            (
+                more,
+                committer.next_deadline(),
+                committer.retry_at.is_some(),
+            )
+        };
+        if more {
+            continue;
         }
+        let mut state = core.state.lock();
+        if state.closed {
+            drop(state);
+            core.committer.lock().finish(core);
+            return;
+        }
+        if !retries && (!state.staging.is_empty() || !state.dying.is_empty()) {
+            continue;
+        }
+        let next = match deadline {
+            Some(at) if retries => Some(at),
+            _ => state.next_deadline().into_iter().chain(deadline).min(),
+        };
+        let wait = next.map_or(60_000_000, |at| {
+            at.saturating_sub(core.clock.now()).clamp(200, 60_000_000)
+        });
+        core.kick.wait_for(&mut state, Duration::from_micros(wait));
     }
-}
-
-/// File name and offset for error messages.
-pub(crate) fn place(pos: Pos) -> (String, u64) {
-    (crate::log::format::segment_name(pos.segment), pos.offset)
 }
