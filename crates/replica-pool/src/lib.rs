@@ -18,8 +18,11 @@
 //! assert_eq!(view.read(&need, &mut Rotate::default(), now), Route::Serve(0));
 //! ```
 //!
-//! If one PostgreSQL cluster behind a proxy is all you have, Patroni with HAProxy, or pgdog, is the
-//! better-known way; this crate is for programs that route and fail over by themselves.
+//! That is the core. With feature `tokio`, `Pool` lends connections by it and `Coordinator` fails over,
+//! on top of an [`Engine`]: `postgres`, `sqlite`, or your own.
+//!
+//! Use something else when other programs share the servers (a proxy: pgdog, pgcat, pgpool-II, with Patroni
+//! or repmgr for the failover), or when there is one server (deadpool, bb8, sqlx).
 //!
 //! # Concepts
 //!
@@ -33,19 +36,27 @@
 //!   compared by (epoch of the last record, lsn).
 //! * A write is acknowledged when a majority of the copies has it durably. A promotion needs the
 //!   promises of a majority. The two always share a copy, so an acknowledged write is never lost while
-//!   a majority of the disks survives.
+//!   a majority of the disks survives. PostgreSQL can be told to acknowledge sooner; its module says
+//!   what is lost then.
+//! * An [`Engine`] is a kind of server: it connects, and carries out what the core orders ([`Action`]).
+//!   A `Pool` is what an application asks for a `Lease` of a connection; a `Coordinator` is what
+//!   promotes. The pool works without one in its process.
 //!
 //! # Costs
 //!
-//! [`View::read`] is O(copies), allocates one small vector and takes no lock. [`Failover`] sends one probe
-//! a copy and interval.
+//! [`View::read`] is O(copies), allocates one small vector and takes no lock. `Pool::read` adds one lock of
+//! the view and one of the copy's connections, none held while anything waits; `Pool::write` adds what
+//! [`Engine::may_write`] asks of the server. [`Failover`] sends one probe a copy and interval, and so does
+//! each pool. Open connections a pool: at most `connections_max` a copy.
 //!
 //! # Features
 //!
+//! None by default: the core has no runtime.
+//!
 //! * `serde`: what two processes say to each other can be serialised.
-//! * `postgres`: PostgreSQL servers that replicate by streaming (`postgres` module). Brings `tokio`.
-//! * `sqlite`: a replicated SQLite database, embedded (`sqlite` module).
-//! * `tokio`: the shells that run the cores.
+//! * `tokio`: the shells that run the cores, with `tracing` events at failovers and changed roles.
+//! * `postgres`: PostgreSQL servers that replicate by streaming. Brings `tokio`.
+//! * `sqlite`: a replicated SQLite database, embedded.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -78,6 +89,6 @@ pub use pool::{
 };
 pub use view::{Choose, Need, Rotate, Route, View, ViewConfig};
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "sqlite", feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -13,7 +13,7 @@ use super::copy::{Apply, Copy, CopyError, CopyOptions};
 use super::message::{Piece, Pull, Shipment, SnapshotId};
 use super::server::{Peers, ReadError, Server, ServerOptions, WriteError};
 use crate::engine::Engine;
-use crate::evidence::{Evidence, Lsn, MemberId};
+use crate::evidence::{Epoch, Evidence, Lsn, MemberId};
 use crate::failover::{Action, Failure};
 
 /// Copies of one database in the folders `0`, `1`, … of a directory, as an [`Engine`].
@@ -190,7 +190,6 @@ impl<A: Apply> LocalConnection<A> {
     }
 }
 
-/// The copies themselves check the epoch of every write, so a connection may always try.
 impl<A: Apply> Engine for Local<A> {
     type Connection = LocalConnection<A>;
     type Error = NotRunning;
@@ -211,5 +210,20 @@ impl<A: Apply> Engine for Local<A> {
             let server = server.ok_or(Failure::Refused)?;
             server.perform(action).await.ok_or(Failure::Lost)
         }
+    }
+
+    fn usable(&self, connection: &LocalConnection<A>) -> bool {
+        connection.server().is_some()
+    }
+
+    /// The copies check the epoch of every write by themselves; this saves a vain attempt.
+    async fn may_write(
+        &self,
+        connection: &mut LocalConnection<A>,
+        epoch: Epoch,
+    ) -> Result<bool, NotRunning> {
+        Ok(connection
+            .server()
+            .is_some_and(|server| server.reigns(epoch)))
     }
 }

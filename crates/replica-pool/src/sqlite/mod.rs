@@ -1,11 +1,10 @@
 //! A replicated SQLite database, embedded: commands go into a log that every copy has, and change the
 //! state of each copy in the same order.
 //!
-//! [`struct@Copy`] is one copy and blocks on its disk; with feature `tokio`, [`Server`] runs it: group commit, a
+//! [`struct@Copy`] is one copy and blocks on its disk; with feature `tokio`, `Server` runs it: group commit, a
 //! loop that follows the primary, readers that wait for a position. The transport is the caller's
-//! ([`Peers`]), and so is the [`Engine`](crate::Engine) that passes the orders of a
-//! [`Coordinator`](crate::Coordinator) on to [`Server::perform`]; [`Local`] is both, for copies in one
-//! process.
+//! (`Peers`), and so is the [`Engine`](crate::Engine) that passes the orders of a `Coordinator` on to
+//! `Server::perform`; `Local` is both, for copies in one process.
 //!
 //! ```
 //! use stackbeam_replica_pool::sqlite::{Apply, Copy, CopyOptions};

@@ -309,6 +309,13 @@ impl<A: Apply> Server<A> {
         evidence
     }
 
+    /// Whether the copy is the primary of `epoch`. Never waits.
+    #[must_use]
+    pub fn reigns(&self, epoch: Epoch) -> bool {
+        let seen = *self.inner.seen.borrow();
+        seen.usable && seen.primary && seen.epoch == epoch
+    }
+
     /// How long the oldest record that is committed, as far as this copy knows, has waited to be
     /// applied. Zero when all is.
     #[must_use]
