@@ -42,8 +42,9 @@
 //!   flight cannot bring a deleted session back. There are [`MemoryStore`], `RedisStore`, `PostgresStore`,
 //!   `MemcachedStore` and `SqliteStore`, and `conformance` checks any other.
 //! - [`References`] are opaque names of sessions in a store: refresh tokens that rotate and detect reuse.
-//! - `SessionLayer` and `Authenticated` (features `tower`, `axum`) bring it to a web server, from
-//!   `Authorization: <scheme> <token>` or a `__Host-` cookie.
+//! - `SessionLayer` (feature `tower`) brings it to a web server, from `Authorization: <scheme> <token>` or a `__Host-`
+//!   cookie, with a guard against requests that other sites send. Handlers of axum (feature `axum`) ask for `Session`,
+//!   `Authenticated`, `Fresh<300>` or `AtLeast<Aal2>`.
 //!
 //! # Costs
 //!
@@ -55,7 +56,8 @@
 //! # Features
 //!
 //! `std` (default): all but [`paseto`], [`paserk`], [`Claims`] and [`Verifier`], which need `alloc` alone.
-//! `tower`: the layer over `http` requests. `axum`: extractors for axum 0.8. `compact`: short tokens, by
+//! `tower`: the layer over `http` requests. `axum`: extractors for axum 0.8. `cache`: tokens
+//! that were verified a moment ago are not verified again. `compact`: short tokens, by
 //! aws-lc-rs. `aws-lc-rs`: signing twice as fast. `password`: PASERK keys under a password.
 //! `redis`, `postgres`, `memcached`, `sqlite`: stores. `conformance`: the suite that every store passes.
 //! `jwt`: reading tokens of others. `legacy`: reading Fernet tokens and private cookies. `vectors`: for
@@ -65,6 +67,8 @@
 
 extern crate alloc;
 
+#[cfg(feature = "cache")]
+mod cache;
 mod claims;
 #[cfg(feature = "compact")]
 mod compact;
@@ -109,7 +113,7 @@ pub use revocation::{
 #[cfg(feature = "std")]
 pub use ring::{BARRED_MAX, KEYS_MAX, KeyRing, KeyState, RingError};
 #[cfg(feature = "std")]
-pub use sessions::{ConfigError, End, IssueError, Sessions, Verified};
+pub use sessions::{ConfigError, End, IssueError, Sessions, Verified, VerifiedShared};
 #[cfg(feature = "memcached")]
 pub use store::MemcachedStore;
 #[cfg(feature = "postgres")]
@@ -129,9 +133,9 @@ pub use store::{
 pub use time::Timestamp;
 pub use verify::{Binding, TOKEN_BYTES_MAX, Verifier, VerifyError};
 #[cfg(feature = "axum")]
-pub use web::{Authenticated, Rejected};
+pub use web::{Aal2, Aal3, AtLeast, AtLeastLevel, Authenticated, Fresh, Rejected, Session};
 #[cfg(feature = "tower")]
-pub use web::{Refusal, SessionFuture, SessionLayer, SessionService};
+pub use web::{Refusal, SameSite, SessionFuture, SessionLayer, SessionService};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

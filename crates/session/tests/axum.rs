@@ -206,3 +206,266 @@ async fn a_route_outside_the_layer_is_a_mistake_of_the_server_and_says_so() {
         StatusCode::INTERNAL_SERVER_ERROR
     );
 }
+
+mod web {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use axum::extract::Request as AxumRequest;
+    use axum::routing::post;
+    use stackbeam_session::{Aal2, AtLeast, Fresh, Level, SameSite, Session};
+
+    use super::*;
+
+    /// A site with a clock that can be set, and a browser that keeps one cookie.
+    struct Site {
+        router: Router,
+        clock: Arc<AtomicU64>,
+    }
+
+    fn site(
+        change: impl FnOnce(SessionLayer<u8, NoRevocations>) -> SessionLayer<u8, NoRevocations>,
+    ) -> Site {
+        let clock = Arc::new(AtomicU64::new(NOW.as_secs()));
+        let read = Arc::clone(&clock);
+        let layer = SessionLayer::cookie(sessions(), "id")
+            .clock(move || Timestamp::from_secs(read.load(Ordering::SeqCst)));
+        let router = Router::new()
+            .route(
+                "/",
+                get(async |session: Session<u8>| {
+                    format!("{:?}", session.claims().map(|c| c.subject.clone()))
+                }),
+            )
+            .route(
+                "/in",
+                post(async |session: Session<u8>| {
+                    session
+                        .login(Level::Aal1, "42", 7)
+                        .map_or(StatusCode::FORBIDDEN, |_| StatusCode::OK)
+                }),
+            )
+            .route(
+                "/up",
+                post(async |session: Session<u8>| {
+                    session
+                        .login(Level::Aal2, "42", 7)
+                        .map_or(StatusCode::FORBIDDEN, |_| StatusCode::OK)
+                }),
+            )
+            .route(
+                "/out",
+                post(async |session: Session<u8>| {
+                    if session.logout().is_some() {
+                        StatusCode::OK
+                    } else {
+                        StatusCode::GONE
+                    }
+                }),
+            )
+            .route(
+                "/fail",
+                post(async |session: Session<u8>| {
+                    drop(session.login(Level::Aal1, "42", 7));
+                    StatusCode::INTERNAL_SERVER_ERROR
+                }),
+            )
+            .route(
+                "/change",
+                post(async |who: Authenticated<u8>| who.data.to_string()),
+            )
+            .route("/fresh", get(async |_: Fresh<300, u8>| "fresh"))
+            .route("/aal2", get(async |_: AtLeast<Aal2, u8>| "two factors"))
+            .route(
+                "/csrf",
+                get(async |session: Session<u8>| session.csrf_token().unwrap().unwrap_or_default()),
+            )
+            .layer(change(layer));
+        Site { router, clock }
+    }
+
+    impl Site {
+        async fn send(
+            &self,
+            method: &str,
+            path: &str,
+            headers: &[(&str, &str)],
+        ) -> (Response<()>, String) {
+            let mut request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header("host", "example.org");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let request: AxumRequest = request.body(Body::empty()).unwrap();
+            let response = self.router.clone().oneshot(request).await.unwrap();
+            let (parts, body) = response.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            (
+                Response::from_parts(parts, ()),
+                String::from_utf8(body.to_vec()).unwrap(),
+            )
+        }
+
+        async fn login(&self, path: &str) -> String {
+            let (response, _) = self
+                .send("POST", path, &[("sec-fetch-site", "same-origin")])
+                .await;
+            assert_eq!(response.status(), StatusCode::OK);
+            let set = response.headers()["set-cookie"]
+                .to_str()
+                .unwrap()
+                .to_owned();
+            assert_eq!(response.headers()["cache-control"], "no-store");
+            set.split(';').next().unwrap().to_owned()
+        }
+
+        fn pass(&self, seconds: u64) {
+            self.clock.fetch_add(seconds, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_visitor_gets_no_cookie_and_a_handler_logs_in_and_out() {
+        let site = site(|layer| layer);
+        let (response, body) = site.send("GET", "/", &[]).await;
+        assert_eq!(body, "None");
+        assert!(!response.headers().contains_key("set-cookie"));
+        assert_eq!(response.headers()["vary"], "cookie");
+        let cookie = site.login("/in").await;
+        let (response, body) = site.send("GET", "/", &[("cookie", &cookie)]).await;
+        assert_eq!(body, r#"Some("42")"#);
+        assert_eq!(response.headers()["cache-control"], "private, no-cache");
+        let from = [
+            ("cookie", cookie.as_str()),
+            ("sec-fetch-site", "same-origin"),
+        ];
+        let (response, _) = site.send("POST", "/out", &from).await;
+        let set = response.headers()["set-cookie"].to_str().unwrap();
+        assert_eq!(
+            set,
+            "__Host-id=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax"
+        );
+        assert_eq!(response.headers()["clear-site-data"], "\"cookies\"");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+    }
+
+    #[tokio::test]
+    async fn a_login_is_kept_when_the_answer_is_an_error() {
+        let site = site(|layer| layer.same_site(SameSite::Strict));
+        let (response, _) = site
+            .send("POST", "/fail", &[("sec-fetch-site", "none")])
+            .await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(
+            response.headers()["set-cookie"]
+                .to_str()
+                .unwrap()
+                .ends_with("SameSite=Strict")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_step_up_opens_what_a_password_alone_does_not() {
+        let site = site(|layer| layer);
+        let cookie = site.login("/in").await;
+        let ask =
+            async |path: &str, cookie: &str| site.send("GET", path, &[("cookie", cookie)]).await;
+        let (response, _) = ask("/aal2", &cookie).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            response.headers()["www-authenticate"],
+            r#"Bearer error="insufficient_user_authentication", acr_values="aal2""#
+        );
+        let up = site.login("/up").await;
+        assert_eq!(ask("/aal2", &up).await.1, "two factors");
+        site.pass(300);
+        assert_eq!(ask("/fresh", &up).await.1, "fresh");
+        site.pass(1);
+        let (response, _) = ask("/fresh", &up).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert!(
+            response.headers()["www-authenticate"]
+                .to_str()
+                .unwrap()
+                .contains(r#"max_age="300""#)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_request_that_another_site_sends_changes_nothing() {
+        let key = Key::generate().unwrap();
+        let site = site(|layer| {
+            layer
+                .trust_origins(&["https://app.example"])
+                .csrf_key(key)
+                .unwrap()
+        });
+        let cookie = site.login("/in").await;
+        let change = async |headers: &[(&str, &str)]| {
+            let mut all = vec![("cookie", cookie.as_str())];
+            all.extend_from_slice(headers);
+            site.send("POST", "/change", &all).await.0.status()
+        };
+        for (headers, status) in [
+            (&[("sec-fetch-site", "same-origin")][..], StatusCode::OK),
+            (&[("sec-fetch-site", "none")], StatusCode::OK),
+            (&[("sec-fetch-site", "cross-site")], StatusCode::FORBIDDEN),
+            (&[("sec-fetch-site", "same-site")], StatusCode::FORBIDDEN),
+            (&[("origin", "https://example.org")], StatusCode::OK),
+            (&[("origin", "https://evil.example")], StatusCode::FORBIDDEN),
+            (
+                &[("origin", "https://example.org.evil")],
+                StatusCode::FORBIDDEN,
+            ),
+            (&[("origin", "null")], StatusCode::FORBIDDEN),
+            (
+                &[
+                    ("origin", "https://app.example"),
+                    ("sec-fetch-site", "cross-site"),
+                ],
+                StatusCode::OK,
+            ),
+            (&[], StatusCode::FORBIDDEN),
+            (&[("x-csrf-token", "AAAA")], StatusCode::FORBIDDEN),
+        ] {
+            assert_eq!(change(headers).await, status, "{headers:?}");
+        }
+        let token = site.send("GET", "/csrf", &[("cookie", &cookie)]).await.1;
+        assert_eq!(change(&[("x-csrf-token", &token)]).await, StatusCode::OK);
+        let other = site.login("/in").await;
+        let of_other = site.send("GET", "/csrf", &[("cookie", &other)]).await.1;
+        assert_eq!(
+            change(&[("x-csrf-token", &of_other)]).await,
+            StatusCode::FORBIDDEN
+        );
+        // A read changes nothing, so it may come from anywhere.
+        let from = [
+            ("cookie", cookie.as_str()),
+            ("sec-fetch-site", "cross-site"),
+        ];
+        assert_eq!(site.send("GET", "/", &from).await.1, r#"Some("42")"#);
+        let (response, _) = site
+            .send("POST", "/in", &[("sec-fetch-site", "cross-site")])
+            .await;
+        assert_eq!(
+            response.status(),
+            StatusCode::FORBIDDEN,
+            "a login from another site"
+        );
+        assert!(!response.headers().contains_key("set-cookie"));
+    }
+
+    #[tokio::test]
+    async fn a_cookie_that_is_too_long_is_refused() {
+        let site = site(|layer| layer);
+        let long = format!("__Host-id=v4.local.{}", "A".repeat(4096));
+        let headers = [("cookie", long.as_str()), ("sec-fetch-site", "none")];
+        assert_eq!(
+            site.send("POST", "/change", &headers).await.0.status(),
+            StatusCode::UNAUTHORIZED
+        );
+        assert_eq!(site.send("GET", "/", &[("cookie", &long)]).await.1, "None");
+    }
+}

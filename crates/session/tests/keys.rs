@@ -199,3 +199,45 @@ fn tokens_issued_in_a_barred_interval_are_refused_and_others_hold() {
     assert!(matches!(full(at(30)), Err(RingError::Full)));
     full(at(30).after(DAY)).unwrap();
 }
+
+#[cfg(feature = "cache")]
+#[test]
+fn a_token_that_was_verified_is_found_and_still_checked_for_all_that_can_change() {
+    use stackbeam_session::MemoryRevocations;
+    use std::sync::Arc;
+    let pair = SecretKey::generate().unwrap();
+    let ring = KeyRing::new(pair.clone(), DAY).unwrap();
+    let revocations = Arc::new(MemoryRevocations::new(&Key::generate().unwrap(), DAY).unwrap());
+    let policy = Policy::new(HOUR, DAY);
+    let shared = Arc::clone(&revocations);
+    let sessions = Sessions::<u8, _, _>::new(ring.clone(), "login", "", policy, shared)
+        .unwrap()
+        .cached(100)
+        .unwrap();
+    let verify = |token: &str, now| sessions.verify_shared(token, now);
+    let token = sessions.issue("7", 9, NOW).unwrap();
+    let first = verify(&token, NOW).unwrap();
+    let again = verify(&token, NOW).unwrap();
+    assert!(Arc::ptr_eq(&first.claims, &again.claims), "found");
+    assert!(verify(&token, NOW.after(HOUR / 2)).unwrap().renew);
+    let other = sessions.for_cookie("__Host-id");
+    assert_eq!(
+        other.verify_shared(&token, NOW).err(),
+        Some(VerifyError::NotAuthentic)
+    );
+    assert_eq!(
+        verify(&token, NOW.after(HOUR * 2)).err(),
+        Some(VerifyError::Expired)
+    );
+    assert_eq!(verify(&token[1..], NOW).err(), Some(VerifyError::Malformed));
+    revocations
+        .revoke_session(first.claims.session, NOW)
+        .unwrap();
+    assert_eq!(verify(&token, NOW).err(), Some(VerifyError::Revoked));
+    let token = sessions.issue("8", 9, NOW).unwrap();
+    assert!(verify(&token, NOW).is_ok());
+    ring.add(SecretKey::generate().unwrap(), NOW, NOW).unwrap();
+    assert!(verify(&token, NOW).unwrap().renew, "its key has retired");
+    ring.revoke(pair.id()).unwrap();
+    assert_eq!(verify(&token, NOW).err(), Some(VerifyError::KeyNotAccepted));
+}

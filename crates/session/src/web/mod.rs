@@ -1,0 +1,16 @@
+//! A tower layer that reads the token of a request, and axum extractors of what it found.
+
+mod cookie;
+mod csrf;
+#[cfg(feature = "axum")]
+mod extract;
+mod layer;
+mod seen;
+mod service;
+
+pub use cookie::SameSite;
+#[cfg(feature = "axum")]
+pub use extract::{Aal2, Aal3, AtLeast, AtLeastLevel, Authenticated, Fresh, Rejected, Session};
+pub use layer::SessionLayer;
+pub use seen::Refusal;
+pub use service::{SessionFuture, SessionService};
