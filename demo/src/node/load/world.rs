@@ -11,7 +11,7 @@ use fastrand::Rng;
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use stackbeam_shard_router::{ShardMap, Slots};
+use stackbeam_shard_router::ShardMap;
 use tokio::time::Instant;
 
 use super::audit::{Fact, Facts};
@@ -22,8 +22,8 @@ use super::mix::Journey;
 use super::picture::{self, Format};
 use super::record::{Outcome, Recorder, Sample};
 use super::words::{self, Draft, PASSWORD};
-use crate::app::id::SLOTS;
 use crate::app::slug;
+use crate::node::shards;
 
 /// After this long everybody has to see a write. Above the longest lag that can be injected.
 pub(super) const VISIBLE_AFTER: Duration = Duration::from_secs(12);
@@ -130,15 +130,13 @@ impl World {
         shards: u16,
         seed: u64,
     ) -> Self {
-        let slots = Slots::even(u32::from(SLOTS), u32::from(shards.max(1)))
-            .expect("at least one shard and far fewer than slots");
         Self {
             client,
             ledger,
             recorder,
             crowd: Mutex::default(),
             facts: Arc::new(Mutex::new(Facts::new(seed))),
-            shards: ShardMap::new(1, slots),
+            shards: shards::placed(shards).expect("so few shards can be placed"),
         }
     }
 
@@ -794,8 +792,7 @@ impl World {
     }
 
     fn shard_of(&self, address: &str) -> Option<u16> {
-        let slot = u64::from(slug::parse(address)?.slot().0);
-        u16::try_from(self.shards.shard(&slot).get()).ok()
+        Some(shards::home(&self.shards, slug::parse(address)?.slot()))
     }
 }
 

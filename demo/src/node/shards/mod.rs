@@ -6,10 +6,10 @@ pub(crate) mod local;
 
 use std::sync::Arc;
 
-use stackbeam_shard_router::{Router, ShardMap, Slots};
+use stackbeam_shard_router::{Placed, ShardId, ShardMap};
 
 use super::{NodeContext, NodeError};
-use crate::app::id::{SLOTS, Slot};
+use crate::app::id::Slot;
 use crate::app::store::{Read, ReadReply, Refusal, Write, WriteReply};
 
 /// Shards of a run that has no store nodes.
@@ -35,16 +35,18 @@ pub(crate) enum Shards {
     Cluster(Arc<cluster::Cluster>),
 }
 
-/// Which shard serves which slot: the same on web servers and workers.
-pub(crate) fn even(shards: u16) -> Result<Router, NodeError> {
-    let slots = Slots::even(u32::from(SLOTS), u32::from(shards.max(1)))
+/// Which shard serves which slot, by consistent hashing: the same wherever it is asked, and with one
+/// shard more or less few slots move.
+pub(crate) fn placed(shards: u16) -> Result<ShardMap, NodeError> {
+    let equal = (0..u32::from(shards.max(1))).map(|shard| (ShardId::new(shard), 1.0));
+    let placed = Placed::slot_table(equal)
         .map_err(|error| NodeError::Role(format!("the shard map: {error}")))?;
-    Ok(Router::new(ShardMap::new(1, slots)))
+    Ok(ShardMap::new(1, placed))
 }
 
 /// The shard of a slot by this map.
-pub(crate) fn home(map: &Router, slot: Slot) -> u16 {
-    let shard = map.map().shard(&u64::from(slot.0)).get();
+pub(crate) fn home(map: &ShardMap, slot: Slot) -> u16 {
+    let shard = map.shard(&u64::from(slot.0)).get();
     u16::try_from(shard).unwrap_or(u16::MAX)
 }
 

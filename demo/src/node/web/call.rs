@@ -127,7 +127,7 @@ impl Call {
     }
 
     fn shard(&self, slot: Slot) -> u16 {
-        shards::home(&self.web.map, slot)
+        shards::home(&self.web.map.map(), slot)
     }
 
     /// The shard that a row with this id lives in.

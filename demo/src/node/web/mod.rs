@@ -80,7 +80,7 @@ impl Web {
             .build::<Lru>();
         Ok(Self {
             auth: Auth::new(token_key)?,
-            map: shards::even(shards.count())?,
+            map: ShardRouter::new(shards::placed(shards.count())?),
             shards,
             cache: ReadThrough::new(cache),
             objects,

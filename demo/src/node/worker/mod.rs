@@ -131,7 +131,7 @@ impl Worker {
         Ok(Self {
             id: id.to_owned(),
             life: fastrand::u64(..),
-            map: shards::even(shards.count())?,
+            map: ShardRouter::new(shards::placed(shards.count())?),
             shards,
             objects,
             counts: Counts::default(),
@@ -230,7 +230,7 @@ impl Worker {
     /// Whether a photo is known to be done. A copy that is behind may not know yet: then the work is done
     /// once more, for nothing.
     async fn has_result(&self, photo: Id) -> Result<bool, Trouble> {
-        let shard = shards::home(&self.map, photo.slot());
+        let shard = shards::home(&self.map.map(), photo.slot());
         let (_, reply) = self.shards.read(shard, Read::Photo(photo), 0).await?;
         Ok(matches!(reply, Ok(ReadReply::Photo(row)) if row.result.is_some()))
     }
@@ -278,7 +278,7 @@ impl Worker {
     }
 
     async fn write(&self, photo: Id, step: Step, command: Write) -> Result<PhotoRow, Trouble> {
-        let shard = shards::home(&self.map, photo.slot());
+        let shard = shards::home(&self.map.map(), photo.slot());
         let (_, reply) = self
             .shards
             .write(shard, command_id(photo, step), command)
