@@ -63,6 +63,7 @@
 //!
 //! # Features
 //!
+//! * `metrics`: `Stats::report`, the counters for Prometheus and its like.
 //! * `std` (default): `sync` and `load`. Without it the crate needs `alloc` alone.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -75,6 +76,8 @@ mod index;
 mod list;
 #[cfg(feature = "std")]
 pub mod load;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod policy;
 mod stats;
 #[cfg(feature = "std")]

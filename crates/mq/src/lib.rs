@@ -54,6 +54,7 @@
 //!
 //! # Features
 //!
+//! * `metrics`: `Stats::report`, the counters for Prometheus and its like.
 //! * `tokio`: [`worker`], a pool of handlers with heartbeat, retries and drain.
 //! * `server`: `net`, a server and client over TCP or a unix socket.
 //! * `torture`: the crash torture, as a function and as the binary `mq-torture`.
@@ -65,6 +66,8 @@ mod group;
 mod lease;
 mod log;
 mod message;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod options;
 mod queue;
 mod shell;
