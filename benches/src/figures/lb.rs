@@ -21,7 +21,7 @@ use tower::discover::ServiceList;
 use tower::load::{CompleteOnResponse, Load, PeakEwma as TowerEwma, PendingRequests};
 use tower::{BoxError, Service};
 
-use crate::kit::{Duel, Figure, Goal, Report};
+use crate::kit::{Duel, Figure, Goal, Report, allocations};
 
 /// Requests in one batch.
 const REQUESTS: u64 = 1_000;
@@ -33,6 +33,7 @@ pub(super) fn figures(report: &mut Report<'_>) -> Result<(), Box<dyn Error>> {
     round_robin(report);
     by_load(report);
     if !report.only_duels() {
+        allocated(report);
         black_hole(report)?;
     }
     Ok(())
@@ -188,6 +189,35 @@ fn by_load(report: &mut Report<'_>) {
         .how("both compare two; only ours reads the clock, twice a request, and learns latencies")
         .run(report);
     }
+}
+
+/// Does a request allocate?
+fn allocated(report: &mut Report<'_>) {
+    let balancer = listed(LeastLoad::new(PeakEwma), 100);
+    let mut ours = requests(&balancer);
+    let ewma = |server| {
+        TowerEwma::new(
+            AtOnce(server),
+            RTT,
+            DECAY.as_nanos() as f64,
+            CompleteOnResponse::default(),
+        )
+    };
+    let mut theirs = tower_requests((0..100).map(ewma).collect());
+    // The first batch may set things up.
+    ours();
+    theirs();
+    let each = |count: usize| count as f64 / REQUESTS as f64;
+    report.figure(
+        Figure::new(
+            "heap use of a request",
+            each(allocations(ours)),
+            "allocations",
+        )
+        .against("tower p2c peak EWMA", each(allocations(theirs)))
+        .goal(Goal::AtMost(0.0))
+        .how("pick and report by peak EWMA over all of 100, over 1000 requests"),
+    );
 }
 
 const SERVERS: u32 = 20;

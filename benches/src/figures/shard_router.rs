@@ -10,7 +10,7 @@ use stackbeam_shard_router::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::kit::{Duel, Goal, Report, keys};
+use crate::kit::{Duel, Figure, Goal, Report, allocations, keys};
 
 /// A look-up must not show beside a question to the shard: a thousandth of the quickest round trip there
 /// is, some 50 us over the loopback.
@@ -26,7 +26,34 @@ pub(super) fn figures(report: &mut Report<'_>) -> Result<(), Box<dyn Error>> {
     directory(report, &ids)?;
     placed(report, &ids)?;
     batch(report, &ids)?;
-    page(report)
+    page(report)?;
+    if !report.only_duels() {
+        allocated(report, &ids)?;
+    }
+    Ok(())
+}
+
+/// Does a route allocate, also one by a key of bytes?
+fn allocated(report: &mut Report<'_>, ids: &[u64]) -> Result<(), Box<dyn Error>> {
+    let slots = Slots::even(16_384, 16)?;
+    let listed = Directory::new(slots).with_entry(Key::Bytes(b"user:7"), shard(16))?;
+    let router = Router::new(ShardMap::new(1, listed));
+    let names: Vec<String> = ids.iter().map(|id| format!("user:{id}")).collect();
+    let count = allocations(|| {
+        for name in &names {
+            black_box(router.route(name.as_str()));
+        }
+    });
+    report.figure(
+        Figure::new(
+            "heap use of a route",
+            count as f64 / names.len() as f64,
+            "allocations",
+        )
+        .goal(Goal::AtMost(0.0))
+        .how("keys of bytes past a directory to 16384 slots"),
+    );
+    Ok(())
 }
 
 fn shard(number: u32) -> ShardId {

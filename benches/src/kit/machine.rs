@@ -40,3 +40,11 @@ pub fn heap_bytes<T>(make: impl FnOnce() -> T) -> (usize, T) {
         .saturating_sub(change.bytes_deallocated);
     (kept, made)
 }
+
+/// How often `run` asks the allocator for memory, or for more of it; see [`heap_bytes`] for what counts.
+pub fn allocations(run: impl FnOnce()) -> usize {
+    let region = Region::new(&INSTRUMENTED_SYSTEM);
+    run();
+    let change = region.change();
+    change.allocations + change.reallocations
+}

@@ -7,5 +7,5 @@ mod report;
 
 pub use duel::{Clock, Duel};
 pub use inputs::{Zipf, keys};
-pub use machine::{heap_bytes, machine};
+pub use machine::{allocations, heap_bytes, machine};
 pub use report::{Figure, Goal, Report, Row};

@@ -103,6 +103,8 @@ impl Figure {
                 rival / self.value
             }
         });
+        // Of nothing to something there is no ratio.
+        let ratio = ratio.filter(|ratio: &f64| ratio.is_finite());
         Row {
             krate: krate.to_owned(),
             figure: self.name,

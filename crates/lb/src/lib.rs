@@ -64,9 +64,9 @@
 //! [`TwoChoices`] when weights are equal; by weight, [`Random`] and [`TwoChoices`] are O(log n).
 //! [`LeastLoad`] and [`SmoothWeighted`] look at each ready endpoint. [`SmoothWeighted`] takes a lock for
 //! each pick, because each pick depends on the one before. A report takes one uncontended lock of its
-//! own endpoint, for the latency estimate. A change of membership or health rebuilds the
-//! snapshot, O(n), under a lock that a pick takes only when a rest has just ended, and waits for only when nobody else
-//! is ready.
+//! own endpoint, for the latency estimate. A change of membership or health rebuilds the snapshot, O(n),
+//! under a lock that a pick takes only when a rest has just ended, and waits for only when nobody else is
+//! ready. (`Sticky` allocates when it must look past the eighth choice of a key.)
 //!
 //! # Features
 //!
