@@ -10,6 +10,7 @@ use equivalent::Equivalent;
 use foldhash::fast::FixedState;
 
 use crate::engine::{Engine, Gone, New};
+use crate::life::{Life, Lives};
 use crate::policy::{Adaptive, Policy};
 use crate::stats::{Cause, Stats};
 
@@ -33,7 +34,7 @@ type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
 /// Settings of a [`Cache`].
 pub struct Builder<K, V, S = FixedState> {
     capacity: u64,
-    ttl: Option<Duration>,
+    lives: Lives<K, V>,
     weigher: Option<Weigher<K, V>>,
     hasher: S,
 }
@@ -42,7 +43,7 @@ impl<K, V, S> fmt::Debug for Builder<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("capacity", &self.capacity)
-            .field("ttl", &self.ttl)
+            .field("ttl", &self.lives.ttl)
             .finish_non_exhaustive()
     }
 }
@@ -53,7 +54,7 @@ impl<K, V> Builder<K, V> {
     pub fn new(capacity: u64) -> Self {
         Self {
             capacity,
-            ttl: None,
+            lives: Lives::default(),
             weigher: None,
             hasher: FixedState::default(),
         }
@@ -64,7 +65,34 @@ impl<K, V, S> Builder<K, V, S> {
     /// Sets how long entries live unless they say otherwise. Defaults to for ever.
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+        self.lives.ttl = Some(ttl);
+        self
+    }
+
+    /// Sets how long an entry lives from what it is; `None` is as [`Builder::with_ttl`] says. So *negative*
+    /// entries, which say that the store has nothing, may get a short time of their own. Defaults to
+    /// `None` for all.
+    #[must_use]
+    pub fn with_ttl_by(
+        mut self,
+        ttl_by: impl Fn(&K, &V) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.lives.ttl_by = Some(Box::new(ttl_by));
+        self
+    }
+
+    /// Sets how long entries live after their last use. Defaults to for ever.
+    #[must_use]
+    pub fn with_idle(mut self, idle: Duration) -> Self {
+        self.lives.idle = Some(idle);
+        self
+    }
+
+    /// Sets by how many hundredths a time to live may be shorter, by chance, so that what came together
+    /// does not end together. At most 100. Defaults to 0.
+    #[must_use]
+    pub fn with_jitter(mut self, hundredths: u8) -> Self {
+        self.lives.jitter = hundredths.min(100);
         self
     }
 
@@ -82,7 +110,7 @@ impl<K, V, S> Builder<K, V, S> {
     pub fn with_hasher<T>(self, hasher: T) -> Builder<K, V, T> {
         Builder {
             capacity: self.capacity,
-            ttl: self.ttl,
+            lives: self.lives,
             weigher: self.weigher,
             hasher,
         }
@@ -102,7 +130,7 @@ impl<K, V, S> Builder<K, V, S> {
                 self.weigher.as_ref().map_or(self.capacity, |_| 0),
             ),
             capacity: self.capacity,
-            ttl: self.ttl,
+            lives: self.lives,
             weigher: self.weigher,
             now: Duration::ZERO,
         }
@@ -116,7 +144,7 @@ impl<K, V, S> Builder<K, V, S> {
 pub struct Cache<K, V, P = Adaptive, S = FixedState> {
     engine: Engine<K, V, P, S>,
     capacity: u64,
-    ttl: Option<Duration>,
+    lives: Lives<K, V>,
     weigher: Option<Weigher<K, V>>,
     now: Duration,
 }
@@ -163,6 +191,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         }
         self.engine.stats.hits += 1;
         self.engine.hit(slot, hash);
+        self.engine.touch(slot, self.now);
         Some(self.engine.value_mut(slot))
     }
 
@@ -178,13 +207,17 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// entry heavier than the whole cache is dropped too, and an older value of its key with it; use
     /// [`Cache::try_insert`] to get it back.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let ttl = self.ttl;
-        self.place(key, value, ttl).ok().flatten()
+        self.place(key, value, Life::new()).ok().flatten()
     }
 
     /// Inserts an entry that lives for `ttl`, whatever the cache's own is.
     pub fn insert_with_ttl(&mut self, key: K, value: V, ttl: Duration) -> Option<V> {
-        self.place(key, value, Some(ttl)).ok().flatten()
+        self.insert_with(key, value, Life::new().ttl(ttl))
+    }
+
+    /// Inserts an entry that lives as `life` says.
+    pub fn insert_with(&mut self, key: K, value: V, life: Life) -> Option<V> {
+        self.place(key, value, life).ok().flatten()
     }
 
     /// Inserts an entry and returns the value that the key had.
@@ -194,16 +227,10 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// [`TooHeavy`], with the entry, if it is heavier than the whole cache. An older value of the key
     /// is removed all the same: it is not what the caller wants to find there.
     pub fn try_insert(&mut self, key: K, value: V) -> Result<Option<V>, TooHeavy<K, V>> {
-        let ttl = self.ttl;
-        self.place(key, value, ttl)
+        self.place(key, value, Life::new())
     }
 
-    fn place(
-        &mut self,
-        key: K,
-        value: V,
-        ttl: Option<Duration>,
-    ) -> Result<Option<V>, TooHeavy<K, V>> {
+    fn place(&mut self, key: K, value: V, life: Life) -> Result<Option<V>, TooHeavy<K, V>> {
         let weight = self
             .weigher
             .as_ref()
@@ -223,12 +250,13 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
                 capacity: self.capacity,
             });
         }
+        let end = self.lives.end(&key, &value, hash, life, || self.now);
         let new = New {
             key,
             value,
             hash,
             weight,
-            expires: ttl.map_or(Duration::MAX, |ttl| self.now.saturating_add(ttl)),
+            end,
         };
         let Some(slot) = known else {
             self.put(new);

@@ -11,9 +11,11 @@ use core::time::Duration;
 use equivalent::Equivalent;
 
 use crate::index::Index;
+use crate::life::End;
 use crate::list::{reserve_exact, slot_at};
 use crate::policy::Policy;
 use crate::stats::{Cause, Stats};
+use crate::tag::Tags;
 
 /// Room made at first, in entries.
 const FIRST: usize = 8;
@@ -35,8 +37,29 @@ pub(crate) struct New<K, V> {
     pub(crate) value: V,
     pub(crate) hash: u64,
     pub(crate) weight: u64,
-    /// When its time ends; [`Duration::MAX`] means never.
-    pub(crate) expires: Duration,
+    pub(crate) end: End,
+}
+
+/// What the time to idle of an entry needs, in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+struct Idle {
+    /// When it is over however often it is used.
+    end: u64,
+    /// How long it lives after its last use; [`NEVER`] for however long.
+    idle: u64,
+}
+
+const NOT_IDLE: Idle = Idle {
+    end: NEVER,
+    idle: NEVER,
+};
+
+/// No time.
+const NEVER: u64 = u64::MAX;
+
+/// A time in nanoseconds; five centuries and more are never.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(NEVER)
 }
 
 #[derive(Debug)]
@@ -45,8 +68,12 @@ pub(crate) struct Engine<K, V, P, S> {
     entries: Vec<(K, V)>,
     /// Empty while every entry weighs 1.
     weights: Vec<u64>,
-    /// Empty while no entry can expire.
-    ends: Vec<Duration>,
+    /// In nanoseconds. Empty while no entry can expire.
+    ends: Vec<u64>,
+    /// Empty while no entry has a time to idle.
+    idles: Vec<Idle>,
+    /// Empty while no entry has tags.
+    tags: Vec<Tags>,
     policy: P,
     hasher: S,
     /// Entries that are expected at most: room grows step by step up to exactly this.
@@ -61,6 +88,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
             entries: Vec::new(),
             weights: Vec::new(),
             ends: Vec::new(),
+            idles: Vec::new(),
+            tags: Vec::new(),
             policy: P::default(),
             hasher,
             expected: usize::try_from(expected).unwrap_or(usize::MAX),
@@ -98,13 +127,36 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         self.weights.get(slot as usize).copied().unwrap_or(1)
     }
 
-    /// When an entry's time ends; [`Duration::MAX`] means never, and no clock need be read.
+    /// When an entry's time ends; [`Duration::MAX`] means never, and no clock need be read. If a tag of
+    /// it was invalidated, it has ended at the beginning of time.
     #[inline]
     pub(crate) fn expires(&self, slot: u32) -> Duration {
-        self.ends
-            .get(slot as usize)
-            .copied()
-            .unwrap_or(Duration::MAX)
+        if let Some(tags) = self.tags.get(slot as usize)
+            && !tags.are_current()
+        {
+            return Duration::ZERO;
+        }
+        match self.ends.get(slot as usize) {
+            None | Some(&NEVER) => Duration::MAX,
+            Some(&end) => Duration::from_nanos(end),
+        }
+    }
+
+    #[cfg(feature = "std")]
+    /// Whether a hit has to be noted with [`Engine::touch`].
+    #[inline]
+    pub(crate) fn is_idling(&self, slot: u32) -> bool {
+        let idle = self.idles.get(slot as usize);
+        idle.is_some_and(|idle| idle.idle != NEVER)
+    }
+
+    /// Prolongs the time of an entry that has a time to idle.
+    pub(crate) fn touch(&mut self, slot: u32, now: Duration) {
+        if let Some(idle) = self.idles.get(slot as usize)
+            && idle.idle != NEVER
+        {
+            self.ends[slot as usize] = nanos(now).saturating_add(idle.idle).min(idle.end);
+        }
     }
 
     pub(crate) fn hit(&mut self, slot: u32, hash: u64) {
@@ -127,17 +179,36 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         let slot = slot_at(self.entries.len());
         self.stats.entries += 1;
         self.entries.push((new.key, new.value));
-        self.note(slot, new.weight, new.expires);
+        self.note(slot, new.weight, new.end);
         self.index.insert(new.hash, slot);
         self.policy.insert(slot, new.hash, new.weight);
     }
 
-    fn note(&mut self, slot: u32, weight: u64, expires: Duration) {
+    fn note(&mut self, slot: u32, weight: u64, end: End) {
         self.stats.inserted += 1;
         self.stats.weight += weight;
         let entries = self.entries.len();
-        set_or_leave_out(&mut self.weights, slot, weight, 1, entries);
-        set_or_leave_out(&mut self.ends, slot, expires, Duration::MAX, entries);
+        let ends = nanos(end.at);
+        let idle = Idle {
+            end: ends,
+            idle: end.idle.map_or(NEVER, nanos),
+        };
+        let first = end
+            .now
+            .map_or(ends, |now| nanos(now).saturating_add(idle.idle).min(ends));
+        set_or_leave_out(&mut self.weights, slot, weight, weight == 1, 1, entries);
+        set_or_leave_out(&mut self.ends, slot, first, first == NEVER, NEVER, entries);
+        let usual = idle.idle == NEVER;
+        set_or_leave_out(&mut self.idles, slot, idle, usual, NOT_IDLE, entries);
+        let usual = end.tags.is_empty();
+        set_or_leave_out(
+            &mut self.tags,
+            slot,
+            end.tags,
+            usual,
+            Tags::default(),
+            entries,
+        );
     }
 
     /// Puts an entry in the place of another one, which leaves.
@@ -147,7 +218,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
             .remove(slot, before, matches!(cause, Cause::Evicted));
         self.index.remove(before, slot);
         let gone = self.exchange(slot, new.key, new.value, cause);
-        self.note(slot, new.weight, new.expires);
+        self.note(slot, new.weight, new.end);
         self.stats.weight -= gone.weight;
         self.index.insert(new.hash, slot);
         self.policy.insert(slot, new.hash, new.weight);
@@ -157,7 +228,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
     /// Gives a key another value, where it is.
     pub(crate) fn replace(&mut self, slot: u32, new: New<K, V>) -> Gone<K, V> {
         let gone = self.exchange(slot, new.key, new.value, Cause::Replaced);
-        self.note(slot, new.weight, new.expires);
+        self.note(slot, new.weight, new.end);
         self.stats.weight -= gone.weight;
         self.policy.replaced(slot, new.hash, new.weight);
         gone
@@ -219,6 +290,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         let (weight, expires) = (self.weight(slot), self.expires(slot));
         swap_remove(&mut self.weights, slot, last);
         swap_remove(&mut self.ends, slot, last);
+        swap_remove(&mut self.idles, slot, last);
+        swap_remove(&mut self.tags, slot, last);
         let (key, value) = self.entries.swap_remove(slot as usize);
         self.stats.entries -= 1;
         self.stats.weight -= weight;
@@ -261,21 +334,24 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         self.index.memory()
             + self.entries.capacity() * size_of::<(K, V)>()
             + self.weights.capacity() * size_of::<u64>()
-            + self.ends.capacity() * size_of::<Duration>()
+            + (self.ends.capacity() * size_of::<u64>())
+            + self.idles.capacity() * size_of::<Idle>()
+            + self.tags.capacity() * size_of::<Tags>()
             + self.policy.memory()
     }
 }
 
 /// Sets a cell of a column that is empty while all its cells have the usual value, and as long as the
 /// slab otherwise.
-fn set_or_leave_out<T: Copy + PartialEq>(
+fn set_or_leave_out<T: Clone>(
     column: &mut Vec<T>,
     slot: u32,
     value: T,
+    is_usual: bool,
     usual: T,
     entries: usize,
 ) {
-    if column.is_empty() && value == usual {
+    if column.is_empty() && is_usual {
         return;
     }
     column.resize(entries, usual);
@@ -283,10 +359,8 @@ fn set_or_leave_out<T: Copy + PartialEq>(
 }
 
 /// Takes a cell out of such a column of which `last` is the last slot.
-fn swap_remove<T: Copy>(column: &mut Vec<T>, slot: u32, last: u32) {
-    let end = column.get(last as usize).copied();
-    if let (Some(end), Some(cell)) = (end, column.get_mut(slot as usize)) {
-        *cell = end;
-        column.truncate(last as usize);
+fn swap_remove<T>(column: &mut Vec<T>, slot: u32, last: u32) {
+    if column.len() > last as usize {
+        column.swap_remove(slot as usize);
     }
 }

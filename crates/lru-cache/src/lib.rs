@@ -40,22 +40,27 @@
 //! * *Weight*: what an entry counts against the capacity, 1 unless a weigher says otherwise. The sum of
 //!   weights never exceeds the capacity, at no instant. An entry heavier than the whole cache is
 //!   refused and handed back.
-//! * *Expiry*: a time to live for all entries or for one. Expired entries are never returned; they
-//!   leave when they are looked at, by [`Cache::remove_expired`], or when room is needed.
+//! * *Expiry*: a time to live and a time to idle, for all entries or for one ([`Life`]), with jitter.
+//!   Expired entries are never returned; they leave when they are looked at, by
+//!   [`Cache::remove_expired`], or when room is needed.
+//! * A [`Tag`] is a group of entries that is invalidated in one step, however many they are.
 //! * [`Cache`] is for one owner (`&mut self`, no clock: time is an argument where it matters);
 //!   `sync::Cache` is the same engine in shards behind locks, with a clock.
 //! * A *lease* (`sync::Lease`) is taken before reading from the store; a fill under it is refused if
 //!   the key was written or invalidated meanwhile. So a value read before an invalidation can never be
 //!   stored after it.
-//! * *Read-through* (`load::ReadThrough`) loads what is missing, once for all who ask at the same time.
+//! * *Read-through* (`load::ReadThrough`) loads what is missing, once for all who ask at the same time,
+//!   also many keys with one load; it can hand out stale values while they are loaded anew, or if that fails. It writes
+//!   through; `load::WriteBehind` keeps what is to be written later.
 //!
 //! # Costs
 //!
 //! All operations are O(1) but what the policy or the operation says otherwise: growing (amortised),
 //! [`Lfu`]'s and [`WTinyLfu`]'s ageing (amortised), [`Gdsf`] (logarithmic). Keys and values are in one
 //! dense vector, without a byte between them; an entry takes 7 bytes for the index besides, and what the
-//! policy says: 8 for [`Lru`], 14 for the queues of [`S3Fifo`] with their memory of departures. Weights
-//! take 8 bytes an entry if there is a weigher, expiry 16 from the first entry on that can expire.
+//! policy says: 8 for [`Lru`], 16 for [`Adaptive`] with its memory of departures. Weights
+//! take 8 bytes an entry if there is a weigher, expiry 8 from the first entry on that can
+//! expire (16 more with a time to idle, 8 with tags).
 //! [`Cache::memory_used`] counts them. An eviction hashes the key that leaves.
 //!
 //! A hit of `sync::Cache` takes one shard's lock for reading, if the policy allows it, and clones the
@@ -73,6 +78,7 @@ extern crate alloc;
 mod cache;
 mod engine;
 mod index;
+mod life;
 mod list;
 #[cfg(feature = "std")]
 pub mod load;
@@ -82,12 +88,15 @@ mod policy;
 mod stats;
 #[cfg(feature = "std")]
 pub mod sync;
+mod tag;
 
 pub use cache::{Builder, Cache, TooHeavy};
+pub use life::Life;
 pub use policy::{
     Adaptive, Arc, Clock, Fifo, Gdsf, Lfu, Lru, Policy, S3Fifo, Sieve, TwoQ, WTinyLfu,
 };
 pub use stats::{Cause, Stats};
+pub use tag::Tag;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -274,7 +274,7 @@ fn run<P: Naive + Send + 'static>(capacity: u64, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn fifo_agrees(capacity in 0..20_u64, steps in prop::collection::vec(step(), 0..200)) {

@@ -94,7 +94,7 @@ impl Queues {
     pub(super) fn insert(&mut self, slot: u32, hash: u64) {
         let limit =
             thousandths(self.small_len + self.main_len, self.settings.ghost).min(self.ghost_room);
-        let returned = self.ghost.recall(hash, limit as u64);
+        let returned = self.ghost.recall(hash, limit);
         if returned {
             set(&mut self.bytes, slot, AtomicU8::new(MAIN));
             self.join_main(slot);

@@ -9,7 +9,7 @@ use super::queues::{Main, Queues, Settings};
 /// window, or a return soon after leaving, leads into the main queue, which is a CLOCK of three counts. A hit
 /// writes one byte.
 ///
-/// Takes 14 bytes a slot, as [`S3Fifo`](super::S3Fifo) does.
+/// Takes 11 bytes a slot, as [`S3Fifo`](super::S3Fifo) does.
 #[derive(Debug)]
 pub struct TwoQ {
     queues: Queues,

@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 
 use super::Cache;
 use super::shards::Shards;
+use crate::life::Lives;
 use crate::policy::Policy;
 use crate::stats::Cause;
 
@@ -30,7 +31,7 @@ fn default_shards(capacity: u64) -> usize {
 pub struct Builder<K, V, S = RandomState> {
     pub(super) capacity: u64,
     pub(super) shards: usize,
-    pub(super) ttl: Option<Duration>,
+    pub(super) lives: Lives<K, V>,
     pub(super) weigher: Option<Weigher<K, V>>,
     pub(super) listener: Option<Listener<K, V>>,
     pub(super) clock: Clock,
@@ -42,7 +43,7 @@ impl<K, V, S> fmt::Debug for Builder<K, V, S> {
         f.debug_struct("Builder")
             .field("capacity", &self.capacity)
             .field("shards", &self.shards)
-            .field("ttl", &self.ttl)
+            .field("ttl", &self.lives.ttl)
             .finish_non_exhaustive()
     }
 }
@@ -62,7 +63,7 @@ impl<K, V> Builder<K, V> {
         Self {
             capacity,
             shards: default_shards(capacity),
-            ttl: None,
+            lives: Lives::default(),
             weigher: None,
             listener: None,
             clock: Box::new(system_clock),
@@ -84,7 +85,35 @@ impl<K, V, S> Builder<K, V, S> {
     /// Sets how long entries live unless they say otherwise. Defaults to for ever.
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+        self.lives.ttl = Some(ttl);
+        self
+    }
+
+    /// Sets how long an entry lives from what it is; `None` is as [`Builder::with_ttl`] says. So *negative*
+    /// entries, which say that the store has nothing, may get a short time of their own. Defaults to
+    /// `None` for all.
+    #[must_use]
+    pub fn with_ttl_by(
+        mut self,
+        ttl_by: impl Fn(&K, &V) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.lives.ttl_by = Some(Box::new(ttl_by));
+        self
+    }
+
+    /// Sets how long entries live after their last use. Defaults to for ever. With it, hits need
+    /// exclusive access, and read the clock.
+    #[must_use]
+    pub fn with_idle(mut self, idle: Duration) -> Self {
+        self.lives.idle = Some(idle);
+        self
+    }
+
+    /// Sets by how many hundredths a time to live may be shorter, by chance, so that what came together
+    /// does not end together. At most 100. Defaults to 0.
+    #[must_use]
+    pub fn with_jitter(mut self, hundredths: u8) -> Self {
+        self.lives.jitter = hundredths.min(100);
         self
     }
 
@@ -118,7 +147,7 @@ impl<K, V, S> Builder<K, V, S> {
         Builder {
             capacity: self.capacity,
             shards: self.shards,
-            ttl: self.ttl,
+            lives: self.lives,
             weigher: self.weigher,
             listener: self.listener,
             clock: self.clock,

@@ -5,6 +5,7 @@
 
 mod builder;
 mod lease;
+mod reservation;
 mod shards;
 
 use std::fmt;
@@ -17,10 +18,13 @@ use equivalent::Equivalent;
 use foldhash::fast::RandomState;
 
 use crate::cache::TooHeavy;
+use crate::life::Life;
 use crate::policy::{Adaptive, Policy};
 use crate::stats::{Cause, Stats};
+use crate::tag::Tag;
 pub use builder::Builder;
 pub use lease::{Lease, Outdated};
+pub(crate) use reservation::Reservation;
 use shards::{Left, Refusal, Shards};
 
 /// An eviction cache that threads share. Clones are handles on the same cache.
@@ -83,6 +87,27 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         key: &Q,
         valid: impl FnOnce(&V) -> bool,
     ) -> Option<V> {
+        self.look(key, |value, _| valid(value).then(|| value.clone()))
+    }
+
+    /// As [`Cache::get_if`], and how long the entry lives still.
+    pub(crate) fn get_with_life(
+        &self,
+        key: &K,
+        valid: impl FnOnce(&V) -> bool,
+    ) -> Option<(V, Duration)> {
+        self.look(key, |value, left| {
+            valid(value).then(|| (value.clone(), left))
+        })
+    }
+
+    /// Looks a key up and lets `take` see its value and how long it lives still.
+    #[inline]
+    fn look<Q: Hash + Equivalent<K> + ?Sized, T>(
+        &self,
+        key: &Q,
+        take: impl FnOnce(&V, Duration) -> Option<T>,
+    ) -> Option<T> {
         let hash = self.hash(key);
         let part = self.shards.of(hash);
         if P::SHARES_HITS {
@@ -91,29 +116,31 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
                 part.misses.fetch_add(1, Ordering::Relaxed);
                 return None;
             };
-            if !self.shards.is_over(shard.engine.expires(slot))
+            let left = self.shards.left(shard.engine.expires(slot));
+            if !left.is_zero()
+                && !shard.engine.is_idling(slot)
                 && shard.engine.hit_shared(slot, hash)
             {
                 part.hits.fetch_add(1, Ordering::Relaxed);
-                let value = shard.engine.value(slot);
-                return valid(value).then(|| value.clone());
+                return take(shard.engine.value(slot), left);
             }
         }
-        self.get_exclusively(hash, key, valid)
+        self.look_exclusively(hash, key, take)
     }
 
-    fn get_exclusively<Q: Equivalent<K> + ?Sized>(
+    fn look_exclusively<Q: Equivalent<K> + ?Sized, T>(
         &self,
         hash: u64,
         key: &Q,
-        valid: impl FnOnce(&V) -> bool,
-    ) -> Option<V> {
+        take: impl FnOnce(&V, Duration) -> Option<T>,
+    ) -> Option<T> {
         let mut shard = self.shards.of(hash).shard.write();
         let Some(slot) = shard.engine.find(hash, key) else {
             shard.engine.stats.misses += 1;
             return None;
         };
-        if self.shards.is_over(shard.engine.expires(slot)) {
+        let left = self.shards.left(shard.engine.expires(slot));
+        if left.is_zero() {
             shard.engine.stats.misses += 1;
             let gone = shard.engine.take(slot, Cause::Expired);
             self.shards.release(gone.weight);
@@ -125,40 +152,74 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         }
         shard.engine.stats.hits += 1;
         shard.engine.hit(slot, hash);
-        let value = shard.engine.value(slot);
-        valid(value).then(|| value.clone())
+        if shard.engine.is_idling(slot) {
+            shard.engine.touch(slot, self.shards.now());
+        }
+        take(shard.engine.value(slot), left)
     }
 
     /// The value of a key without counting as a use or as a look-up.
     #[must_use]
     pub fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<V> {
-        self.peek_if(key, |_| true)
+        let (value, _) = self.peek_with_life(key, |_| true)?;
+        Some(value)
     }
 
-    pub(crate) fn peek_if<Q: Hash + Equivalent<K> + ?Sized>(
+    pub(crate) fn peek_with_life<Q: Hash + Equivalent<K> + ?Sized>(
         &self,
         key: &Q,
         valid: impl FnOnce(&V) -> bool,
-    ) -> Option<V> {
+    ) -> Option<(V, Duration)> {
         let hash = self.hash(key);
         let shard = self.shards.of(hash).shard.read();
         let slot = shard.engine.find(hash, key)?;
-        if self.shards.is_over(shard.engine.expires(slot)) {
-            return None;
-        }
+        let left = self.shards.left(shard.engine.expires(slot));
         let value = shard.engine.value(slot);
-        valid(value).then(|| value.clone())
+        (!left.is_zero() && valid(value)).then(|| (value.clone(), left))
+    }
+
+    /// The time since the cache was built, by its clock.
+    pub(crate) fn now(&self) -> Duration {
+        self.shards.now()
+    }
+
+    /// The tag of a group, as the group is now. Take it **before** reading from the store what is to be
+    /// inserted with it ([`Life::tag`]); then no invalidation of the group that comes after the read can be missed.
+    ///
+    /// Groups take memory while a tag or an entry of them is there, and up to as much again.
+    #[must_use]
+    pub fn tag(&self, group: &str) -> Tag {
+        self.shards.tag(group)
+    }
+
+    /// Invalidates all entries of a group, in O(1): they are never returned again, and leave, as expired
+    /// ones do, when they are looked at, swept, or when room is needed.
+    pub fn invalidate_tag(&self, group: &str) {
+        self.shards.invalidate(group);
+    }
+
+    /// Makes room for a weight and holds it until the reservation is dropped.
+    pub(crate) fn reserve(&self, weight: u64) -> Option<Reservation<K, V, P, S>> {
+        self.shards.hold(weight).then(|| Reservation {
+            shards: Arc::clone(&self.shards),
+            weight,
+        })
     }
 
     /// Inserts an entry. What has to make room leaves; an entry heavier than the whole cache is
     /// dropped, with an older value of its key. Leases on the key become outdated.
     pub fn insert(&self, key: K, value: V) {
-        let _refused = self.shards.place(key, value, self.shards.ttl, None);
+        let _refused = self.shards.place(key, value, Life::new(), None);
     }
 
     /// Inserts an entry that lives for `ttl`, whatever the cache's own is.
     pub fn insert_with_ttl(&self, key: K, value: V, ttl: Duration) {
-        let _refused = self.shards.place(key, value, Some(ttl), None);
+        self.insert_with(key, value, Life::new().ttl(ttl));
+    }
+
+    /// Inserts an entry that lives as `life` says.
+    pub fn insert_with(&self, key: K, value: V, life: Life) {
+        let _refused = self.shards.place(key, value, life, None);
     }
 
     /// Inserts an entry.
@@ -168,7 +229,7 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// [`TooHeavy`], with the entry, if it is heavier than the whole cache; an older value of the key
     /// is removed all the same.
     pub fn try_insert(&self, key: K, value: V) -> Result<(), TooHeavy<K, V>> {
-        match self.shards.place(key, value, self.shards.ttl, None) {
+        match self.shards.place(key, value, Life::new(), None) {
             Ok(()) | Err(Refusal::Outdated) => Ok(()),
             Err(Refusal::TooHeavy(refused)) => Err(refused),
         }
@@ -196,11 +257,25 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// nothing is inserted. An entry heavier than the whole cache is dropped without an error: it was
     /// only a copy.
     pub fn fill(&self, lease: &Lease<K, V, P, S>, key: K, value: V) -> Result<(), Outdated> {
-        let ttl = self.shards.ttl;
+        self.fill_with(lease, key, value, Life::new())
+    }
+
+    /// As [`Cache::fill`], and the entry lives as `life` says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::fill`].
+    pub fn fill_with(
+        &self,
+        lease: &Lease<K, V, P, S>,
+        key: K,
+        value: V,
+        life: Life,
+    ) -> Result<(), Outdated> {
         if self.hash(&key) != lease.hash {
             return Err(Outdated);
         }
-        match self.shards.place(key, value, ttl, Some(lease.number)) {
+        match self.shards.place(key, value, life, Some(lease.number)) {
             Err(Refusal::Outdated) => Err(Outdated),
             Ok(()) | Err(Refusal::TooHeavy(_)) => Ok(()),
         }

@@ -4,14 +4,16 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::builder::{Builder, Clock, Listener, Weigher};
 use super::lease::Leases;
 use crate::cache::TooHeavy;
 use crate::engine::{Engine, Gone, New};
+use crate::life::{Life, Lives};
 use crate::policy::Policy;
 use crate::stats::{Cause, Stats};
+use crate::tag::{Groups, Tag};
 
 /// One shard and its counters, away from the neighbours' cache lines (the hardware fetches two at once).
 #[repr(align(128))]
@@ -35,7 +37,8 @@ pub(super) struct Shards<K, V, P, S> {
     /// Weight of all entries and of what is about to be put in: never above the capacity.
     reserved: AtomicU64,
     refused: AtomicU64,
-    pub(super) ttl: Option<Duration>,
+    lives: Lives<K, V>,
+    groups: Mutex<Groups>,
     weigher: Option<Weigher<K, V>>,
     listener: Option<Listener<K, V>>,
     clock: Clock,
@@ -102,7 +105,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
             limit: AtomicU64::new(builder.capacity),
             reserved: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            ttl: builder.ttl,
+            lives: builder.lives,
+            groups: Mutex::new(Groups::default()),
             weigher: builder.weigher,
             listener: builder.listener,
             clock: builder.clock,
@@ -130,10 +134,52 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
         (self.clock)().saturating_duration_since(self.start)
     }
 
-    /// Whether the time of an entry is over. The clock is read only if it can be.
+    /// How long an entry lives still; [`Duration::MAX`] is for ever. The clock is read only if need be.
+    #[inline]
+    pub(super) fn left(&self, expires: Duration) -> Duration {
+        match expires {
+            Duration::MAX | Duration::ZERO => expires,
+            _ => expires.saturating_sub(self.now()),
+        }
+    }
+
     #[inline]
     pub(super) fn is_over(&self, expires: Duration) -> bool {
-        expires != Duration::MAX && expires <= self.now()
+        self.left(expires).is_zero()
+    }
+
+    pub(super) fn tag(&self, name: &str) -> Tag {
+        self.groups.lock().tag(name)
+    }
+
+    pub(super) fn invalidate(&self, name: &str) {
+        self.groups.lock().invalidate(name);
+    }
+
+    /// Makes room for a weight and holds it, if there can be such room now.
+    pub(super) fn hold(&self, weight: u64) -> bool {
+        let (mut at, mut idle, mut credit) = (0, 0, 0);
+        let mut left = Left::new();
+        let held = loop {
+            if credit >= weight || self.reserve(weight - credit) {
+                self.release(credit.saturating_sub(weight));
+                break true;
+            }
+            if idle == self.parts.len() || weight > self.limit() {
+                self.release(credit);
+                break false;
+            }
+            let gone = self.evict(&self.parts[at % self.parts.len()]);
+            at += 1;
+            idle += 1;
+            if let Some((gone, cause)) = gone {
+                idle = 0;
+                credit += gone.weight;
+                left.push(gone, cause);
+            }
+        };
+        self.tell(left);
+        held
     }
 
     fn limit(&self) -> u64 {
@@ -174,18 +220,19 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
         &self,
         key: K,
         value: V,
-        ttl: Option<Duration>,
+        life: Life,
         lease: Option<u64>,
     ) -> Result<(), Refusal<K, V>> {
         let weigh = |weigh: &Weigher<K, V>| weigh(&key, &value).max(1);
         let weight = self.weigher.as_ref().map_or(1, weigh);
         let hash = self.hasher.hash_one(&key);
+        let end = self.lives.end(&key, &value, hash, life, || self.now());
         let new = New {
             key,
             value,
             hash,
             weight,
-            expires: ttl.map_or(Duration::MAX, |ttl| self.now().saturating_add(ttl)),
+            end,
         };
         let mut left = Left::new();
         let result = self.settle(new, lease, &mut left);

@@ -13,59 +13,50 @@ pub(crate) struct Settings {
     ghost: usize,
 }
 
-/// Departures in buckets of four, of which the one that left longest ago gives way: 16 bits of the hash
-/// and a time of 16 bits, so that a wrong one is recalled now and then.
+/// Departures in buckets of four, of which the one that left longest ago gives way: 10 bits of the hash
+/// and a time of 64 units, so that a wrong one is recalled now and then.
 struct Ghost {
-    buckets: Vec<[Option<(u64, u64)>; 4]>,
-    departed: u64,
-    unit: u64,
+    buckets: Vec<[Option<(u64, usize)>; 4]>,
+    departed: usize,
+    unit: usize,
 }
 
 impl Ghost {
     fn new(entries: usize) -> Self {
-        let mut unit = 1;
-        while unit * 2 <= entries as u64 / 16_384 + 1 {
-            unit *= 2;
-        }
         Self {
-            buckets: vec![[None; 4]; (entries + entries / 5).div_ceil(4).max(1)],
+            buckets: vec![[None; 4]; entries.div_ceil(4).max(1)],
             departed: 0,
-            unit,
+            unit: entries.div_ceil(16).max(1),
         }
     }
 
     fn place(&self, hash: u64) -> (usize, u64) {
         let at = u128::from(hash >> 32) * self.buckets.len() as u128 / (1 << 32);
-        (at as usize, ((hash >> 16) % 65_536).max(1))
+        (at as usize, ((hash >> 16) % 1024).max(1))
     }
 
-    fn now(&self) -> u64 {
-        self.departed / self.unit % 65_536
+    /// Units since then, as far as 64 of them can tell.
+    fn age(&self, then: usize) -> usize {
+        (self.departed / self.unit - then) % 64
     }
 
     fn remember(&mut self, hash: u64) {
-        let (now, (at, tag)) = (self.now(), self.place(hash));
+        let (at, tag) = self.place(hash);
+        let ages = self.buckets[at].map(|cell| cell.map_or(usize::MAX, |(_, then)| self.age(then)));
+        let oldest = ages.iter().max().expect("four");
+        let way = ages.iter().position(|age| age == oldest).expect("one");
+        self.buckets[at][way] = Some((tag, self.departed / self.unit));
         self.departed += 1;
-        let age = |cell: &Option<(u64, u64)>| {
-            cell.map_or(u64::MAX, |(_, then)| (now + 65_536 - then) % 65_536)
-        };
-        let bucket = &mut self.buckets[at];
-        let oldest = bucket.iter().map(age).max().expect("four");
-        let way = bucket
-            .iter()
-            .position(|cell| age(cell) == oldest)
-            .expect("one");
-        bucket[way] = Some((tag, now));
     }
 
     fn recall(&mut self, hash: u64, limit: usize) -> bool {
-        let (now, (at, tag)) = (self.now(), self.place(hash));
-        for cell in &mut self.buckets[at] {
-            if let Some((known, then)) = *cell
+        let (at, tag) = self.place(hash);
+        for way in 0..4 {
+            if let Some((known, then)) = self.buckets[at][way]
                 && known == tag
             {
-                *cell = None;
-                return (now + 65_536 - then) % 65_536 <= limit as u64 / self.unit;
+                self.buckets[at][way] = None;
+                return self.age(then) <= limit.div_ceil(self.unit).min(16);
             }
         }
         false
@@ -183,13 +174,16 @@ const fn settings(small: usize, window: usize, reads: u8, sieve: bool, ghost: us
     }
 }
 
-const SETTINGS: [Settings; 6] = [
+const SETTINGS: [Settings; 9] = [
     settings(100, 300, 1, false, 1000),
     settings(10, 0, 1, false, 1000),
     settings(300, 300, 1, false, 1000),
     settings(700, 0, 1, false, 1000),
     settings(20, 0, 1, true, 1000),
-    settings(100, 300, 1, true, 1000),
+    settings(100, 300, 1, false, 3000),
+    settings(300, 900, 1, false, 2000),
+    settings(400, 900, 1, false, 1000),
+    settings(500, 100, 1, false, 1000),
 ];
 
 pub(crate) fn s3_fifo(capacity: usize) -> Queues {
@@ -242,7 +236,7 @@ impl Adaptive {
             )
         };
         self.shadows = SETTINGS.into_iter().map(fresh).collect();
-        (self.scale, self.period, self.asked) = (scale as u64, 4 * shadow, 0);
+        (self.scale, self.period, self.asked) = (scale as u64, 2 * shadow, 0);
     }
 }
 
@@ -278,11 +272,11 @@ impl Simulator for Adaptive {
                         best = other;
                     }
                 }
-                if best.1 < present * 0.98 {
+                if best.1 < present * 0.995 {
                     self.queues.settings = best.0.settings;
                 }
                 for (_, misses) in &mut self.shadows {
-                    *misses *= 0.95;
+                    *misses *= 0.9;
                 }
             }
         }
