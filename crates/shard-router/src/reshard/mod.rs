@@ -5,9 +5,14 @@
 //!
 //! The steps: empty the places where rows will go, note where each source's log ends, copy, follow the
 //! log until little is missing, stop writes of the moving rows, follow to the very end, compare, put the
-//! new map in force, remove what has moved. Writes stand still only from the fence to the switch, at
-//! most [`ReshardConfig::freeze_max`]; reads never do. Before the switch every failure leads back to
-//! where it began; from the switch on there is only forward.
+//! new map in force, remove what has moved. Writes of moving rows stand still only from the fence to the
+//! switch, at most [`ReshardConfig::freeze_max`] if a step that hangs is dropped at
+//! [`Reshard::next_deadline`]; reads never do. Before the switch every failure leads back to where it
+//! began; from the switch on there is only forward.
+//!
+//! A fence has no end of its own: if the process that moves dies behind it, writes of the moving rows
+//! stay refused until somebody calls [`Reshard::recover`] and goes on. Do so where the move was started,
+//! or wherever its failure is seen.
 
 mod memory;
 mod mover;
