@@ -34,7 +34,7 @@ function flowInto(tier, nodes) {
   const copies = nodes.filter((node) => node.role === "store" && node.shard === tier.shard);
   switch (tier.id) {
     case "front": return "every request comes in here";
-    case "web": return `spread by the edge; tried again elsewhere so far: ${status("edge").retries ?? 0}`;
+    case "web": return `spread by the edge; ${status("edge").retries ?? 0} tried again elsewhere`;
     case "jobs": return `uploads wait here for a worker: ${status("queue").depth ?? 0} now`;
     case "coord": return "watches every shard; promotes a replica when a primary is gone";
     default: return copies.some((node) => node.status?.role === "primary")
@@ -46,7 +46,7 @@ function flowInto(tier, nodes) {
 function doing(node, { at_ms, load, nodes }) {
   const s = node.status;
   if (node.condition === "down") return node.held ? "held down" : "starts again in a moment";
-  if (node.condition === "paused") return "stopped in mid-air: alive, and silent";
+  if (node.condition === "paused") return "stopped: alive, but silent";
   if (node.role === "load") return load ? `${load.rps.toFixed(0)} requests a second` : "logging in";
   if (!s) return "does not answer yet";
   switch (node.role) {

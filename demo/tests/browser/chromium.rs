@@ -19,13 +19,15 @@ use serde_json::{Value, json};
 use crate::support::{PATIENCE, World, eventually, now};
 
 /// What is said to Chromium besides where its profile is. The sandbox does not work for root, and the
-/// only pages it sees are our own; the rest keeps it from talking to anybody else.
-const FLAGS: [&str; 10] = [
+/// only pages it sees are our own. Containers have little shared memory. The rest keeps it from talking
+/// to anybody else.
+const FLAGS: [&str; 11] = [
     "--headless",
     "--remote-debugging-pipe",
     "--no-sandbox",
     "--no-first-run",
     "--disable-gpu",
+    "--disable-dev-shm-usage",
     "--disable-quic",
     "--disable-sync",
     "--disable-background-networking",

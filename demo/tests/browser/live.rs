@@ -276,6 +276,13 @@ fn nothing_moves_while_things_happen() {
         }
         wait_text(&page, "tour-result", "served again");
         assert_eq!(page.eval(PLACES), before, "{width} wide, when all is told");
+        for (button, state) in [("pause", "paused"), ("resume", "up")] {
+            page.eval(&format!(
+                "document.querySelector('[data-node=web-2] [data-action={button}]').click()"
+            ));
+            wait_state(&page, "web-2", state);
+            assert_eq!(page.eval(PLACES), before, "{width} wide, {state}");
+        }
     }
     assert_no_faults(&page, &up);
 }

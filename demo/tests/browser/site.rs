@@ -27,8 +27,8 @@ fn said(page: &Page<'_>, what: &str) {
 /// Waits until the page shows that one is logged in, or that one is not.
 fn inside(page: &Page<'_>, is_inside: bool) {
     let script = format!(
-        "document.getElementById('inside').hidden !== {is_inside} &&
-         document.getElementById('entry').hidden === {is_inside}"
+        "document.getElementById('inside').checkVisibility() === {is_inside} &&
+         document.getElementById('entry').checkVisibility() !== {is_inside}"
     );
     page.wait("logged in or out", &script);
 }
@@ -44,6 +44,7 @@ fn somebody_registers_writes_uploads_leaves_and_comes_back() {
     let page = browser.page();
     page.screen(1280, 800, "light");
     page.go(&origin);
+    inside(&page, false);
     page.write("[name=email]", "ada@example.org");
     page.write("[name=password]", "correct horse");
     page.write("[name=username]", "ada <b>");
