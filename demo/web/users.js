@@ -76,6 +76,9 @@ function drawChart([name, title, unit]) {
   svg.setAttribute("aria-label", `${title}: ${now.toFixed(0)}${unit} now, ${Math.max(0, ...values).toFixed(0)}${unit} at most in the last minute`);
 }
 
+// As many digits as say something, so that it fits a small screen.
+const ms = (value) => `${value.toFixed(value < 100 ? 1 : 0)} ms`;
+
 function drawFigures(load) {
   const all = load.ok_total + load.failed_total;
   set($("f-rps"), load.rps.toFixed(0));
@@ -86,8 +89,8 @@ function drawFigures(load) {
   const classes = Object.entries(load.failed_by_class_total ?? {}).filter(([, n]) => n > 0);
   $("f-failed").title = classes.map(([name, n]) => `${n} ${name.replace("_", " ")}`).join(", ");
   $("f-failed").parentElement.dataset.bad = load.failed_total > 0;
-  set($("f-p50"), `${load.p50_ms.toFixed(1)} ms`);
-  set($("f-p99"), `${load.p99_ms.toFixed(1)} ms`);
+  set($("f-p50"), ms(load.p50_ms));
+  set($("f-p99"), ms(load.p99_ms));
   set($("f-acked"), load.acked_total.toLocaleString("en"));
   set($("f-lost"), load.lost_total === null ? "not checked" : `${load.lost_total}`);
   $("f-lost").parentElement.dataset.bad = load.lost_total > 0;
