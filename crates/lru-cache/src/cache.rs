@@ -236,6 +236,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
             .as_ref()
             .map_or(1, |weigh| weigh(&key, &value).max(1));
         let hash = self.engine.hash(&key);
+        let full = self.engine.stats.weight >= self.capacity;
+        let foreseen = if full { self.engine.foresee() } else { None };
         let known = self.engine.find(hash, &key);
         let others = self.engine.stats.weight - known.map_or(0, |slot| self.engine.weight(slot));
         if weight > self.capacity {
@@ -259,21 +261,22 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
             end,
         };
         let Some(slot) = known else {
-            self.put(new);
+            self.put(new, foreseen);
             return Ok(None);
         };
         let old = if others <= self.capacity - weight {
             self.engine.replace(slot, new)
         } else {
             let old = self.engine.take(slot, Cause::Replaced);
-            self.put(new);
+            self.put(new, None);
             old
         };
         Ok((old.expires > self.now).then_some(old.value))
     }
 
     /// Puts in an entry that is not there and fits, letting go whoever has to.
-    fn put(&mut self, new: New<K, V>) {
+    #[inline]
+    fn put(&mut self, new: New<K, V>, mut foreseen: Option<(u32, u64)>) {
         loop {
             let over = (self.engine.stats.weight).saturating_sub(self.capacity - new.weight);
             let victim = if over == 0 {
@@ -287,14 +290,17 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
             };
             let cause = self.cause(victim);
             if self.engine.weight(victim) >= over {
-                self.engine.put_for(victim, new, cause);
+                self.engine.put_for(victim, new, cause, foreseen);
                 return;
             }
             self.engine.take(victim, cause);
+            // Another entry may have taken that slot.
+            foreseen = None;
         }
     }
 
     /// Why a victim leaves.
+    #[inline]
     fn cause(&self, victim: u32) -> Cause {
         if self.engine.expires(victim) <= self.now {
             Cause::Expired

@@ -37,7 +37,8 @@ pub(crate) struct New<K, V> {
     pub(crate) value: V,
     pub(crate) hash: u64,
     pub(crate) weight: u64,
-    pub(crate) end: End,
+    /// Nothing for an entry that lives as long as there is room.
+    pub(crate) end: Option<End>,
 }
 
 /// What the time to idle of an entry needs, in nanoseconds.
@@ -66,6 +67,8 @@ fn nanos(time: Duration) -> u64 {
 pub(crate) struct Engine<K, V, P, S> {
     index: Index,
     entries: Vec<(K, V)>,
+    /// No column below is in use: every entry weighs 1, none can expire.
+    plain: bool,
     /// Empty while every entry weighs 1.
     weights: Vec<u64>,
     /// In nanoseconds. Empty while no entry can expire.
@@ -86,6 +89,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         Self {
             index: Index::new(0),
             entries: Vec::new(),
+            plain: true,
             weights: Vec::new(),
             ends: Vec::new(),
             idles: Vec::new(),
@@ -115,14 +119,17 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         })
     }
 
+    #[inline]
     pub(crate) fn value(&self, slot: u32) -> &V {
         &self.entries[slot as usize].1
     }
 
+    #[inline]
     pub(crate) fn value_mut(&mut self, slot: u32) -> &mut V {
         &mut self.entries[slot as usize].1
     }
 
+    #[inline]
     pub(crate) fn weight(&self, slot: u32) -> u64 {
         self.weights.get(slot as usize).copied().unwrap_or(1)
     }
@@ -131,6 +138,9 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
     /// it was invalidated, it has ended at the beginning of time.
     #[inline]
     pub(crate) fn expires(&self, slot: u32) -> Duration {
+        if self.plain {
+            return Duration::MAX;
+        }
         if let Some(tags) = self.tags.get(slot as usize)
             && !tags.are_current()
         {
@@ -151,6 +161,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
     }
 
     /// Prolongs the time of an entry that has a time to idle.
+    #[inline]
     pub(crate) fn touch(&mut self, slot: u32, now: Duration) {
         if let Some(idle) = self.idles.get(slot as usize)
             && idle.idle != NEVER
@@ -159,6 +170,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         }
     }
 
+    #[inline]
     pub(crate) fn hit(&mut self, slot: u32, hash: u64) {
         self.policy.hit(slot, hash);
     }
@@ -184,9 +196,18 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         self.policy.insert(slot, new.hash, new.weight);
     }
 
-    fn note(&mut self, slot: u32, weight: u64, end: End) {
+    #[inline]
+    fn note(&mut self, slot: u32, weight: u64, end: Option<End>) {
         self.stats.inserted += 1;
         self.stats.weight += weight;
+        if end.is_none() && weight == 1 && self.plain {
+            return;
+        }
+        self.plain = false;
+        self.note_all(slot, weight, end.unwrap_or_default());
+    }
+
+    fn note_all(&mut self, slot: u32, weight: u64, end: End) {
         let entries = self.entries.len();
         let ends = nanos(end.at);
         let idle = Idle {
@@ -211,9 +232,18 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         );
     }
 
-    /// Puts an entry in the place of another one, which leaves.
-    pub(crate) fn put_for(&mut self, slot: u32, new: New<K, V>, cause: Cause) -> Gone<K, V> {
-        let before = self.hash(&self.entries[slot as usize].0);
+    /// Puts an entry in the place of another one, which leaves and was perhaps foreseen.
+    pub(crate) fn put_for(
+        &mut self,
+        slot: u32,
+        new: New<K, V>,
+        cause: Cause,
+        foreseen: Option<(u32, u64)>,
+    ) -> Gone<K, V> {
+        let before = match foreseen {
+            Some((foreseen, hash)) if foreseen == slot => hash,
+            _ => self.hash(&self.entries[slot as usize].0),
+        };
         self.policy
             .remove(slot, before, matches!(cause, Cause::Evicted));
         self.index.remove(before, slot);
@@ -234,6 +264,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         gone
     }
 
+    #[inline]
     fn exchange(&mut self, slot: u32, key: K, value: V, cause: Cause) -> Gone<K, V> {
         self.stats.left(cause);
         let (weight, expires) = (self.weight(slot), self.expires(slot));
@@ -270,6 +301,15 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         }
     }
 
+    /// Hashes the key of who is likely to leave next. Doing so before looking a newcomer up lets the
+    /// processor fetch both at once.
+    #[inline]
+    pub(crate) fn foresee(&self) -> Option<(u32, u64)> {
+        let slot = self.policy.likely_victim()?;
+        let (key, _) = self.entries.get(slot as usize)?;
+        Some((slot, self.hash(key)))
+    }
+
     /// Whom the policy would let go.
     pub(crate) fn victim(&mut self, newcomer: Option<u64>) -> Option<u32> {
         self.policy.victim(newcomer)
@@ -288,10 +328,9 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
             self.policy.moved(last, slot);
         }
         let (weight, expires) = (self.weight(slot), self.expires(slot));
-        swap_remove(&mut self.weights, slot, last);
-        swap_remove(&mut self.ends, slot, last);
-        swap_remove(&mut self.idles, slot, last);
-        swap_remove(&mut self.tags, slot, last);
+        if !self.plain {
+            self.take_columns(slot, last);
+        }
         let (key, value) = self.entries.swap_remove(slot as usize);
         self.stats.entries -= 1;
         self.stats.weight -= weight;
@@ -302,6 +341,13 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
             weight,
             expires,
         }
+    }
+
+    fn take_columns(&mut self, slot: u32, last: u32) {
+        swap_remove(&mut self.weights, slot, last);
+        swap_remove(&mut self.ends, slot, last);
+        swap_remove(&mut self.idles, slot, last);
+        swap_remove(&mut self.tags, slot, last);
     }
 
     /// Takes out every entry that `doomed` names, given the key, the value and when its time ends.

@@ -30,22 +30,42 @@ const fn zero_bytes(word: u64) -> u64 {
     word.wrapping_sub(LOW) & !word & HIGH
 }
 
+/// The cell that the lowest mark of [`Group::like`] means.
+#[inline]
+const fn cell_at(marks: u64) -> usize {
+    let bit = marks.trailing_zeros() as usize;
+    bit / 8 + (bit & 1) * 8
+}
+
 impl Group {
+    /// Marks the cells whose tag is that of the pattern, all twelve in one word so that which half it is
+    /// in needs no branch: bits 0, 8, 16, ... for the first eight, 1, 9, ... for the others.
+    #[inline]
+    const fn like(&self, pattern: u64) -> u64 {
+        let first = zero_bytes(self.words[0] ^ pattern) >> 7;
+        let second = (zero_bytes(self.words[1] ^ pattern) & SECOND) >> 6;
+        first | second
+    }
+
+    #[inline]
     const fn went_on(&self) -> u32 {
         (self.words[1] >> 32) as u32
     }
 
+    #[inline]
     fn count_on(&mut self, change: i64) {
         let count = i64::from(self.went_on()).saturating_add(change);
         let count = u64::from(u32::try_from(count).unwrap_or(0));
         self.words[1] = (self.words[1] & SECOND) | (count << 32);
     }
 
+    #[inline]
     fn set_tag(&mut self, cell: usize, tag: u8) {
         let (word, shift) = (cell / 8, cell % 8 * 8);
         self.words[word] = (self.words[word] & !(0xFF << shift)) | (u64::from(tag) << shift);
     }
 
+    #[inline]
     fn empty_cell(&self) -> Option<usize> {
         let first = zero_bytes(self.words[0]);
         if first != 0 {
@@ -55,11 +75,13 @@ impl Group {
         (second != 0).then(|| 8 + second.trailing_zeros() as usize / 8)
     }
 
+    #[inline]
+    const fn has_tag(&self, cell: usize) -> bool {
+        self.words[cell / 8] >> (cell % 8 * 8) & 0xFF != 0
+    }
+
     fn cell_of(&self, slot: u32) -> Option<usize> {
-        (0..CELLS).find(|cell| {
-            let tag = self.words[cell / 8] >> (cell % 8 * 8) & 0xFF;
-            tag != 0 && self.slots[*cell] == slot
-        })
+        (0..CELLS).find(|cell| self.slots[*cell] == slot && self.has_tag(*cell))
     }
 }
 
@@ -87,10 +109,12 @@ impl Index {
         self.groups.capacity() * size_of::<Group>()
     }
 
+    #[inline]
     const fn home(&self, hash: u64) -> usize {
         (((hash & SECOND) * self.groups.len() as u64) >> 32) as usize
     }
 
+    #[inline]
     const fn after(&self, group: usize) -> usize {
         if group + 1 == self.groups.len() {
             0
@@ -99,6 +123,7 @@ impl Index {
         }
     }
 
+    #[inline]
     const fn tag(hash: u64) -> u8 {
         let tag = (hash >> 56) as u8;
         if tag == 0 { 1 } else { tag }
@@ -111,17 +136,9 @@ impl Index {
         let mut at = self.home(hash);
         for _ in 0..self.groups.len() {
             let group = &self.groups[at];
-            let mut same = zero_bytes(group.words[0] ^ pattern);
+            let mut same = group.like(pattern);
             while same != 0 {
-                let slot = group.slots[same.trailing_zeros() as usize / 8];
-                if is(slot) {
-                    return Some(slot);
-                }
-                same &= same - 1;
-            }
-            let mut same = zero_bytes(group.words[1] ^ pattern) & SECOND;
-            while same != 0 {
-                let slot = group.slots[8 + (same.trailing_zeros() as usize / 8) % 4];
+                let slot = group.slots[cell_at(same) % CELLS];
                 if is(slot) {
                     return Some(slot);
                 }
@@ -136,6 +153,7 @@ impl Index {
     }
 
     /// Adds a slot. There must be room.
+    #[inline]
     pub(crate) fn insert(&mut self, hash: u64, slot: u32) {
         let mut at = self.home(hash);
         loop {
@@ -150,52 +168,56 @@ impl Index {
         }
     }
 
-    /// Takes a slot out.
-    pub(crate) fn remove(&mut self, hash: u64, slot: u32) {
-        let home = self.home(hash);
-        let mut at = home;
+    /// Where the slot with this hash is.
+    #[inline]
+    fn locate(&self, hash: u64, slot: u32) -> Option<(usize, usize)> {
+        let pattern = u64::from(Self::tag(hash)) * LOW;
+        let mut at = self.home(hash);
         for _ in 0..self.groups.len() {
-            let group = &mut self.groups[at];
-            if let Some(cell) = group.cell_of(slot) {
-                group.set_tag(cell, 0);
-                let mut passed = home;
-                while passed != at {
-                    self.groups[passed].count_on(-1);
-                    passed = self.after(passed);
+            let group = &self.groups[at];
+            let mut same = group.like(pattern);
+            while same != 0 {
+                let cell = cell_at(same) % CELLS;
+                if group.slots[cell] == slot && group.has_tag(cell) {
+                    return Some((at, cell));
                 }
-                return;
+                same &= same - 1;
             }
             if group.went_on() == 0 {
                 break;
             }
             at = self.after(at);
         }
-        // The key hashes to something else than when it came in. Counts that stay too high only make
-        // look-ups longer.
-        if let Some((group, cell)) = self.search(slot) {
-            self.groups[group].set_tag(cell, 0);
+        None
+    }
+
+    /// Takes a slot out.
+    #[inline]
+    pub(crate) fn remove(&mut self, hash: u64, slot: u32) {
+        if let Some((at, cell)) = self.locate(hash, slot) {
+            self.groups[at].set_tag(cell, 0);
+            let mut passed = self.home(hash);
+            while passed != at {
+                self.groups[passed].count_on(-1);
+                passed = self.after(passed);
+            }
+        } else if let Some((at, cell)) = self.search(slot) {
+            // The key hashes to something else than when it came in. Counts that stay too high only
+            // make look-ups longer.
+            self.groups[at].set_tag(cell, 0);
         }
     }
 
     /// Gives an entry another slot number.
+    #[inline]
     pub(crate) fn rename(&mut self, hash: u64, from: u32, to: u32) {
-        let mut at = self.home(hash);
-        for _ in 0..self.groups.len() {
-            let group = &mut self.groups[at];
-            if let Some(cell) = group.cell_of(from) {
-                group.slots[cell] = to;
-                return;
-            }
-            if group.went_on() == 0 {
-                break;
-            }
-            at = self.after(at);
-        }
-        if let Some((group, cell)) = self.search(from) {
-            self.groups[group].slots[cell] = to;
+        let place = self.locate(hash, from).or_else(|| self.search(from));
+        if let Some((at, cell)) = place {
+            self.groups[at].slots[cell] = to;
         }
     }
 
+    #[cold]
     fn search(&self, slot: u32) -> Option<(usize, usize)> {
         let found = |(at, group): (usize, &Group)| Some((at, group.cell_of(slot)?));
         self.groups.iter().enumerate().find_map(found)

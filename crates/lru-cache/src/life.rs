@@ -34,6 +34,10 @@ impl Life {
         Self::default()
     }
 
+    const fn is_usual(&self) -> bool {
+        self.ttl.is_none() && self.idle.is_none() && self.tags.is_empty()
+    }
+
     /// Lives so long at most (its time to live).
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
@@ -76,7 +80,7 @@ impl<K, V> Default for Lives<K, V> {
 }
 
 /// The end of an entry's life as the engine keeps it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct End {
     /// When its time to live is over; [`Duration::MAX`] means never.
     pub(crate) at: Duration,
@@ -86,8 +90,25 @@ pub(crate) struct End {
     pub(crate) tags: Tags,
 }
 
+impl Default for End {
+    fn default() -> Self {
+        Self {
+            at: Duration::MAX,
+            idle: None,
+            now: None,
+            tags: Tags::default(),
+        }
+    }
+}
+
 impl<K, V> Lives<K, V> {
-    /// When this entry's time is over. `now` is asked only if that depends on it.
+    /// Whether entries live as long as there is room, unless they say otherwise.
+    const fn are_endless(&self) -> bool {
+        self.ttl.is_none() && self.ttl_by.is_none() && self.idle.is_none()
+    }
+
+    /// When this entry's time is over, if ever. `now` is asked only if that depends on it.
+    #[inline]
     pub(crate) fn end(
         &self,
         key: &K,
@@ -95,7 +116,10 @@ impl<K, V> Lives<K, V> {
         hash: u64,
         life: Life,
         now: impl FnOnce() -> Duration,
-    ) -> End {
+    ) -> Option<End> {
+        if self.are_endless() && life.is_usual() {
+            return None;
+        }
         let by = || self.ttl_by.as_ref().and_then(|ttl_by| ttl_by(key, value));
         let ttl = life.ttl.or_else(by).or(self.ttl);
         let idle = life.idle.or(self.idle);
@@ -104,12 +128,12 @@ impl<K, V> Lives<K, V> {
             (Some(ttl), Some(now)) => now.saturating_add(self.jittered(ttl, hash, now)),
             _ => Duration::MAX,
         };
-        End {
+        Some(End {
             at,
             idle,
             now: now.filter(|_| idle.is_some()),
             tags: life.tags,
-        }
+        })
     }
 
     /// Shortens a time to live. The chance is in the key's hash and the time, so it can be replayed.

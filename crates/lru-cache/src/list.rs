@@ -26,6 +26,7 @@ impl Default for Ends {
 }
 
 impl Ends {
+    #[inline]
     pub(crate) fn first(&self) -> Option<u32> {
         (self.first != NONE).then_some(self.first)
     }
@@ -44,6 +45,7 @@ pub(crate) fn reserve_exact<T>(column: &mut Vec<T>, slots: usize) {
 }
 
 /// Sets a column's cell, making the column longer if the slot is new.
+#[inline]
 pub(crate) fn set<T: Default>(column: &mut Vec<T>, slot: u32, value: T) {
     let index = slot as usize;
     if let Some(cell) = column.get_mut(index) {
@@ -63,6 +65,7 @@ impl Links {
         self.0.capacity() * size_of::<[u32; 2]>()
     }
 
+    #[inline]
     pub(crate) fn push_back(&mut self, ends: &mut Ends, slot: u32) {
         set(&mut self.0, slot, [ends.last, NONE]);
         if ends.last == NONE {
@@ -73,11 +76,13 @@ impl Links {
         ends.last = slot;
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, ends: &mut Ends, slot: u32) {
         let [before, after] = self.0[slot as usize];
         self.join(ends, before, after);
     }
 
+    #[inline]
     fn join(&mut self, ends: &mut Ends, before: u32, after: u32) {
         if before == NONE {
             ends.first = after;
@@ -92,6 +97,7 @@ impl Links {
     }
 
     /// Moves a slot of the list to its end.
+    #[inline]
     pub(crate) fn move_back(&mut self, ends: &mut Ends, slot: u32) {
         if ends.last != slot {
             self.remove(ends, slot);
@@ -100,6 +106,7 @@ impl Links {
     }
 
     /// Puts `to` where `from` is.
+    #[inline]
     pub(crate) fn moved(&mut self, ends: &mut Ends, from: u32, to: u32) {
         let [before, after] = self.0[from as usize];
         self.0[to as usize] = [before, after];
@@ -115,6 +122,7 @@ impl Links {
         }
     }
 
+    #[inline]
     pub(crate) fn next(&self, slot: u32) -> Option<u32> {
         let [_, after] = *self.0.get(slot as usize)?;
         (after != NONE).then_some(after)

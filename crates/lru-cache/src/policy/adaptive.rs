@@ -77,6 +77,7 @@ impl Default for Adaptive {
 }
 
 impl Adaptive {
+    #[inline]
     fn sampled(&self, hash: u64) -> bool {
         hash >> 42 & self.mask == 0
     }
@@ -115,6 +116,7 @@ impl Adaptive {
 }
 
 impl Policy for Adaptive {
+    #[inline]
     fn insert(&mut self, slot: u32, hash: u64, _weight: u64) {
         if self.sampled(hash) {
             self.ask(hash);
@@ -122,6 +124,7 @@ impl Policy for Adaptive {
         self.queues.insert(slot, hash);
     }
 
+    #[inline]
     fn hit(&mut self, slot: u32, hash: u64) {
         if self.sampled(hash) {
             self.ask(hash);
@@ -129,30 +132,40 @@ impl Policy for Adaptive {
         self.queues.hit(slot);
     }
 
+    #[inline]
     fn replaced(&mut self, slot: u32, hash: u64, _weight: u64) {
         self.hit(slot, hash);
     }
 
+    #[inline]
     fn remove(&mut self, slot: u32, hash: u64, evicted: bool) {
         self.queues.remove(slot, hash, evicted);
     }
 
+    #[inline]
     fn moved(&mut self, from: u32, to: u32) {
         self.queues.moved(from, to);
     }
 
+    #[inline]
     fn victim(&mut self, _newcomer: Option<u64>) -> Option<u32> {
         self.queues.victim()
     }
 
     const SHARES_HITS: bool = true;
 
+    #[inline]
     fn hit_shared(&self, slot: u32, hash: u64) -> bool {
         let shared = !self.sampled(hash);
         if shared {
             self.queues.hit(slot);
         }
         shared
+    }
+
+    #[inline]
+    fn likely_victim(&self) -> Option<u32> {
+        self.queues.likely_victim()
     }
 
     fn reserve(&mut self, slots: usize) {

@@ -87,6 +87,7 @@ impl Arc {
 }
 
 impl Policy for Arc {
+    #[inline]
     fn insert(&mut self, slot: u32, hash: u64, _weight: u64) {
         let capacity = self.len() + 1;
         let returned = self.welcome(hash, capacity).is_some();
@@ -103,15 +104,18 @@ impl Policy for Arc {
         }
     }
 
+    #[inline]
     fn hit(&mut self, slot: u32, _hash: u64) {
         self.leave(slot);
         self.join(slot, true);
     }
 
+    #[inline]
     fn replaced(&mut self, slot: u32, hash: u64, _weight: u64) {
         self.hit(slot, hash);
     }
 
+    #[inline]
     fn remove(&mut self, slot: u32, hash: u64, evicted: bool) {
         let frequent = self.leave(slot);
         if evicted {
@@ -119,6 +123,7 @@ impl Policy for Arc {
         }
     }
 
+    #[inline]
     fn moved(&mut self, from: u32, to: u32) {
         let frequent = self.frequent[from as usize];
         self.frequent[to as usize] = frequent;
@@ -130,6 +135,7 @@ impl Policy for Arc {
         self.links.moved(ends, from, to);
     }
 
+    #[inline]
     fn victim(&mut self, newcomer: Option<u64>) -> Option<u32> {
         let capacity = self.len();
         let returned = newcomer.and_then(|hash| self.welcome(hash, capacity));

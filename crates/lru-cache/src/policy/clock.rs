@@ -17,24 +17,29 @@ pub struct Clock {
 }
 
 impl Policy for Clock {
+    #[inline]
     fn insert(&mut self, slot: u32, _hash: u64, _weight: u64) {
         set(&mut self.read, slot, AtomicBool::new(false));
         self.links.push_back(&mut self.queue, slot);
     }
 
+    #[inline]
     fn hit(&mut self, slot: u32, _hash: u64) {
         *self.read[slot as usize].get_mut() = true;
     }
 
+    #[inline]
     fn remove(&mut self, slot: u32, _hash: u64, _evicted: bool) {
         self.links.remove(&mut self.queue, slot);
     }
 
+    #[inline]
     fn moved(&mut self, from: u32, to: u32) {
         self.links.moved(&mut self.queue, from, to);
         self.read.swap(from as usize, to as usize);
     }
 
+    #[inline]
     fn victim(&mut self, _newcomer: Option<u64>) -> Option<u32> {
         loop {
             let oldest = self.queue.first()?;
@@ -49,9 +54,15 @@ impl Policy for Clock {
 
     const SHARES_HITS: bool = true;
 
+    #[inline]
     fn hit_shared(&self, slot: u32, _hash: u64) -> bool {
         self.read[slot as usize].store(true, Ordering::Relaxed);
         true
+    }
+
+    #[inline]
+    fn likely_victim(&self) -> Option<u32> {
+        self.queue.first()
     }
 
     fn reserve(&mut self, slots: usize) {

@@ -89,6 +89,7 @@ impl Policy for Gdsf {
         clippy::cast_precision_loss,
         reason = "a weight above 2^53 is rated to within one part in 2^53"
     )]
+    #[inline]
     fn insert(&mut self, slot: u32, _hash: u64, weight: u64) {
         let at = self.heap.len();
         let cell = Cell {
@@ -102,6 +103,7 @@ impl Policy for Gdsf {
         self.rise(at);
     }
 
+    #[inline]
     fn hit(&mut self, slot: u32, _hash: u64) {
         let cell = &mut self.cells[slot as usize];
         cell.reads = cell.reads.saturating_add(1);
@@ -110,6 +112,7 @@ impl Policy for Gdsf {
         self.sink(at);
     }
 
+    #[inline]
     fn remove(&mut self, slot: u32, _hash: u64, evicted: bool) {
         let cell = self.cells[slot as usize];
         if evicted {
@@ -124,12 +127,14 @@ impl Policy for Gdsf {
         }
     }
 
+    #[inline]
     fn moved(&mut self, from: u32, to: u32) {
         let cell = self.cells[from as usize];
         self.cells[to as usize] = cell;
         self.heap[cell.at as usize] = to;
     }
 
+    #[inline]
     fn victim(&mut self, _newcomer: Option<u64>) -> Option<u32> {
         self.heap.first().copied()
     }

@@ -40,11 +40,13 @@ impl Ghost {
     }
 
     /// The hash's part of a cell, never 0: that is an empty cell's.
+    #[inline]
     fn tag(hash: u64) -> u16 {
         // Not the bits that say the bucket, nor those by which a sample of the keys is taken.
         ((hash >> 16 & 0x3FF) as u16).max(1) << TIME_BITS
     }
 
+    #[inline]
     fn bucket(&mut self, hash: u64) -> Option<&mut [u16; WAYS]> {
         let bits = hash >> 32;
         let at = (bits * self.buckets.len() as u64) >> 32;
@@ -52,6 +54,7 @@ impl Ghost {
     }
 
     /// Somebody was let go.
+    #[inline]
     pub(super) fn remember(&mut self, hash: u64) {
         let now = self.now;
         let Some(bucket) = self.bucket(hash) else {
@@ -76,6 +79,7 @@ impl Ghost {
     }
 
     /// Whether somebody was among the last `limit` to be let go. It is forgotten.
+    #[inline]
     pub(super) fn recall(&mut self, hash: u64, limit: usize) -> bool {
         if self.unit == 0 {
             return false;

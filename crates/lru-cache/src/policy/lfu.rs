@@ -72,12 +72,14 @@ impl Lfu {
 }
 
 impl Policy for Lfu {
+    #[inline]
     fn insert(&mut self, slot: u32, _hash: u64, _weight: u64) {
         set(&mut self.counts, slot, 0);
         self.entries += 1;
         self.join(slot, 0);
     }
 
+    #[inline]
     fn hit(&mut self, slot: u32, _hash: u64) {
         let count = self.leave(slot);
         self.join(slot, count.saturating_add(1).min(COUNT_MAX));
@@ -87,11 +89,13 @@ impl Policy for Lfu {
         }
     }
 
+    #[inline]
     fn remove(&mut self, slot: u32, _hash: u64, _evicted: bool) {
         self.leave(slot);
         self.entries -= 1;
     }
 
+    #[inline]
     fn moved(&mut self, from: u32, to: u32) {
         let count = self.counts[from as usize];
         self.counts[to as usize] = count;
@@ -99,6 +103,7 @@ impl Policy for Lfu {
         self.links.moved(queue, from, to);
     }
 
+    #[inline]
     fn victim(&mut self, _newcomer: Option<u64>) -> Option<u32> {
         let lowest = self.occupied.trailing_zeros() as usize;
         self.queues.get(lowest)?.first()

@@ -70,6 +70,12 @@ pub trait Policy: Default {
         self.insert(slot, hash, weight);
     }
 
+    /// Who is likely to be named next, so that the entry can be fetched from memory in time. Defaults to
+    /// nobody.
+    fn likely_victim(&self) -> Option<u32> {
+        None
+    }
+
     /// Makes room for so many slots in all. Columns sized here waste nothing. Defaults to nothing.
     fn reserve(&mut self, slots: usize) {
         let _ = slots;

@@ -91,6 +91,7 @@ impl Queues {
         self.links.memory() + self.bytes.capacity() + self.ghost.memory()
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, slot: u32, hash: u64) {
         let limit =
             thousandths(self.small_len + self.main_len, self.settings.ghost).min(self.ghost_room);
@@ -156,6 +157,7 @@ impl Queues {
         }
     }
 
+    #[inline]
     pub(super) fn remove(&mut self, slot: u32, hash: u64, evicted: bool) {
         let byte = *self.bytes[slot as usize].get_mut();
         self.leave(slot, byte);
@@ -181,6 +183,7 @@ impl Queues {
         }
     }
 
+    #[inline]
     pub(super) fn victim(&mut self) -> Option<u32> {
         // Ends: each turn moves an entry to the main queue for good or takes reads from it.
         loop {
@@ -199,6 +202,12 @@ impl Queues {
                 _ => return self.main_victim(),
             }
         }
+    }
+
+    /// Without looking at shares: newcomers leave much more often than others.
+    #[inline]
+    pub(super) fn likely_victim(&self) -> Option<u32> {
+        self.small.first()
     }
 
     fn main_victim(&mut self) -> Option<u32> {
@@ -239,35 +248,47 @@ impl Queues {
 macro_rules! delegate {
     ($policy:ty, $ghost:expr) => {
         impl Policy for $policy {
+            #[inline]
             fn insert(&mut self, slot: u32, hash: u64, _weight: u64) {
                 self.queues.insert(slot, hash);
             }
 
+            #[inline]
             fn hit(&mut self, slot: u32, _hash: u64) {
                 self.queues.hit(slot);
             }
 
+            #[inline]
             fn replaced(&mut self, slot: u32, _hash: u64, _weight: u64) {
                 self.queues.hit(slot);
             }
 
+            #[inline]
             fn remove(&mut self, slot: u32, hash: u64, evicted: bool) {
                 self.queues.remove(slot, hash, evicted);
             }
 
+            #[inline]
             fn moved(&mut self, from: u32, to: u32) {
                 self.queues.moved(from, to);
             }
 
+            #[inline]
             fn victim(&mut self, _newcomer: Option<u64>) -> Option<u32> {
                 self.queues.victim()
             }
 
             const SHARES_HITS: bool = true;
 
+            #[inline]
             fn hit_shared(&self, slot: u32, _hash: u64) -> bool {
                 self.queues.hit(slot);
                 true
+            }
+
+            #[inline]
+            fn likely_victim(&self) -> Option<u32> {
+                self.queues.likely_victim()
             }
 
             fn reserve(&mut self, slots: usize) {

@@ -18,15 +18,18 @@ pub struct Sieve {
 }
 
 impl Policy for Sieve {
+    #[inline]
     fn insert(&mut self, slot: u32, _hash: u64, _weight: u64) {
         set(&mut self.read, slot, AtomicBool::new(false));
         self.links.push_back(&mut self.queue, slot);
     }
 
+    #[inline]
     fn hit(&mut self, slot: u32, _hash: u64) {
         *self.read[slot as usize].get_mut() = true;
     }
 
+    #[inline]
     fn remove(&mut self, slot: u32, _hash: u64, _evicted: bool) {
         if self.hand == Some(slot) {
             self.hand = self.links.next(slot);
@@ -34,6 +37,7 @@ impl Policy for Sieve {
         self.links.remove(&mut self.queue, slot);
     }
 
+    #[inline]
     fn moved(&mut self, from: u32, to: u32) {
         self.links.moved(&mut self.queue, from, to);
         self.read.swap(from as usize, to as usize);
@@ -42,6 +46,7 @@ impl Policy for Sieve {
         }
     }
 
+    #[inline]
     fn victim(&mut self, _newcomer: Option<u64>) -> Option<u32> {
         let mut at = self.hand.or_else(|| self.queue.first())?;
         loop {
@@ -58,9 +63,15 @@ impl Policy for Sieve {
 
     const SHARES_HITS: bool = true;
 
+    #[inline]
     fn hit_shared(&self, slot: u32, _hash: u64) -> bool {
         self.read[slot as usize].store(true, Ordering::Relaxed);
         true
+    }
+
+    #[inline]
+    fn likely_victim(&self) -> Option<u32> {
+        self.hand
     }
 
     fn reserve(&mut self, slots: usize) {

@@ -81,6 +81,7 @@ impl WTinyLfu {
 }
 
 impl Policy for WTinyLfu {
+    #[inline]
     fn insert(&mut self, slot: u32, hash: u64, _weight: u64) {
         self.sketch.add(hash);
         set(&mut self.hashes, slot, hash);
@@ -95,6 +96,7 @@ impl Policy for WTinyLfu {
         }
     }
 
+    #[inline]
     fn hit(&mut self, slot: u32, hash: u64) {
         self.sketch.add(hash);
         let part = self.parts[slot as usize];
@@ -113,14 +115,17 @@ impl Policy for WTinyLfu {
         }
     }
 
+    #[inline]
     fn replaced(&mut self, slot: u32, hash: u64, _weight: u64) {
         self.hit(slot, hash);
     }
 
+    #[inline]
     fn remove(&mut self, slot: u32, _hash: u64, _evicted: bool) {
         self.leave(slot);
     }
 
+    #[inline]
     fn moved(&mut self, from: u32, to: u32) {
         let part = self.parts[from as usize];
         let (ends, _, links) = self.queue(part);
@@ -129,6 +134,7 @@ impl Policy for WTinyLfu {
         self.hashes[to as usize] = self.hashes[from as usize];
     }
 
+    #[inline]
     fn victim(&mut self, _newcomer: Option<u64>) -> Option<u32> {
         let settled = self.probation.first().or_else(|| self.protected.first());
         if self.window_len < self.window_max() {

@@ -260,6 +260,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
                 shard.leases.outdate(hash);
             }
             let capacity = self.limit();
+            let full = credit == 0 && self.weight() >= capacity;
+            let mut foreseen = if full { shard.engine.foresee() } else { None };
             if let Some(slot) = shard.engine.find(hash, &new.key) {
                 let before = shard.engine.weight(slot);
                 let held = before + credit;
@@ -294,11 +296,13 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
                 let cause = self.cause(&shard.engine, victim);
                 let freed = shard.engine.weight(victim);
                 if credit + freed >= weight {
-                    left.push(shard.engine.put_for(victim, new, cause), cause);
+                    left.push(shard.engine.put_for(victim, new, cause, foreseen), cause);
                     self.release(credit + freed - weight);
                     return Ok(());
                 }
                 left.push(shard.engine.take(victim, cause), cause);
+                // Another entry may have taken that slot.
+                foreseen = None;
                 credit += freed;
             }
             drop(shard);
