@@ -2,6 +2,7 @@
 
 mod consistent_hash;
 mod lb;
+mod lru_cache;
 mod replica_pool;
 mod session;
 mod shard_router;
@@ -17,6 +18,7 @@ pub type Figures = fn(&mut Report<'_>) -> Result<(), Box<dyn Error>>;
 pub const ALL: &[(&str, Figures)] = &[
     ("consistent-hash", consistent_hash::figures),
     ("lb", lb::figures),
+    ("lru-cache", lru_cache::figures),
     ("replica-pool", replica_pool::figures),
     ("session", session::figures),
     ("shard-router", shard_router::figures),
