@@ -55,12 +55,14 @@
 //! # Features
 //!
 //! * `metrics`: `Stats::report`, the counters for Prometheus and its like.
-//! * `tokio`: [`worker`], a pool of handlers with heartbeat, retries and drain.
+//! * `tokio`: [`worker`], a pool of handlers with heartbeat, retries and drain, which can follow an
+//!   [`autoscale::Autoscaler`].
 //! * `server`: `net`, a server and client over TCP or a unix socket.
 //! * `torture`: the crash torture, as a function and as the binary `mq-torture`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod autoscale;
 mod error;
 mod group;
 mod lease;

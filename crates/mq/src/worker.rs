@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -144,19 +144,32 @@ impl Workers {
     {
         let (stop, stopped) = watch::channel(Stop::Run);
         let counters = Arc::new(Counters::default());
+        let slots = Arc::new(Slots {
+            free: Arc::new(Semaphore::new(self.concurrency)),
+            size: AtomicUsize::new(self.concurrency),
+        });
         let task = tokio::spawn(run(
             self,
             consumer,
             Arc::new(handler),
             stopped,
             Arc::clone(&counters),
+            Arc::clone(&slots),
         ));
         Pool {
             stop,
+            slots,
             counters,
             task: Some(task),
         }
     }
+}
+
+/// Room for handlers.
+#[derive(Debug)]
+struct Slots {
+    free: Arc<Semaphore>,
+    size: AtomicUsize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +182,7 @@ enum Stop {
 #[derive(Debug)]
 pub struct Pool {
     stop: watch::Sender<Stop>,
+    slots: Arc<Slots>,
     counters: Arc<Counters>,
     task: Option<JoinHandle<Option<TakeError>>>,
 }
@@ -186,6 +200,27 @@ impl Pool {
             None => None,
         };
         (self.stats(), ended)
+    }
+
+    /// Handlers that may run at once from now on, at least 1. Busy ones are not stopped: with fewer, as many go as
+    /// become free. Must be called on a tokio runtime.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, when there are to be fewer.
+    pub fn resize(&self, handlers: usize) {
+        let handlers = handlers.max(1);
+        let before = self.slots.size.swap(handlers, Ordering::AcqRel);
+        if handlers > before {
+            self.slots.free.add_permits(handlers - before);
+        } else if handlers < before {
+            let fewer = u32::try_from(before - handlers).unwrap_or(u32::MAX);
+            let free = Arc::clone(&self.slots.free);
+            tokio::spawn(async move {
+                if let Ok(gone) = free.acquire_many_owned(fewer).await {
+                    gone.forget();
+                }
+            });
+        }
     }
 
     /// Whether the pool still takes messages. It ends by itself only when its group or queue is gone.
@@ -228,13 +263,14 @@ async fn run<C, H, F>(
     handler: Arc<H>,
     mut stopped: watch::Receiver<Stop>,
     counters: Arc<Counters>,
+    slots: Arc<Slots>,
 ) -> Option<TakeError>
 where
     C: Consumer + 'static,
     H: Fn(Job) -> F + Send + Sync + 'static,
     F: Future<Output = Outcome> + Send + 'static,
 {
-    let free = Arc::new(Semaphore::new(settings.concurrency));
+    let free = Arc::clone(&slots.free);
     // Told when the drain deadline has come.
     let (give_up, given_up) = watch::channel(false);
     let mut failure = None;
@@ -287,7 +323,7 @@ where
             }
         }
     }
-    let all = u32::try_from(settings.concurrency).unwrap_or(u32::MAX);
+    let all = u32::try_from(slots.size.load(Ordering::Acquire)).unwrap_or(u32::MAX);
     let idle = free.acquire_many(all);
     if tokio::time::timeout(settings.drain, idle).await.is_err() {
         give_up.send_replace(true);

@@ -79,3 +79,43 @@ async fn a_drain_releases_what_is_still_busy_at_the_deadline() {
     // Released, not failed: still the first attempt.
     assert_eq!(group.take(1).await.unwrap()[0].attempt(), 1);
 }
+
+#[tokio::test]
+async fn a_pool_follows_its_size_up_and_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = Queue::open(dir.path()).unwrap();
+    let topic = queue.topic("t").unwrap();
+    let (go, gate) = tokio::sync::watch::channel(false);
+    let pool = Workers::new()
+        .concurrency(1)
+        .start(topic.group("g").unwrap(), move |_| {
+            let mut gate = gate.clone();
+            async move {
+                drop(gate.wait_for(|open| *open).await);
+                Outcome::Done
+            }
+        });
+    let messages = (0..20).map(|n| format!("{n}").into()).collect();
+    topic.publish_all(messages).await.unwrap();
+    let running = async |n: u64| {
+        while pool.stats().running != n {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let within = |f| tokio::time::timeout(Duration::from_secs(10), f);
+    within(running(1)).await.unwrap();
+    pool.resize(7);
+    within(running(7)).await.unwrap();
+    pool.resize(2);
+    go.send_replace(true);
+    let finish = async {
+        while pool.stats().done < 20 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), finish)
+        .await
+        .unwrap();
+    let (stats, _) = pool.drain().await;
+    assert_eq!((stats.done, stats.running), (20, 0));
+}
