@@ -6,7 +6,7 @@ use tokio::task::AbortHandle;
 use tokio_postgres::Client;
 
 use super::PostgresError;
-use super::answer::{Answer, parse_lsn, value};
+use super::answer::{Answer, parse_position, value};
 use crate::evidence::{Epoch, Lsn, MemberId};
 
 /// Where this server's readers are: on the primary, after everything that is committed.
@@ -49,7 +49,7 @@ impl PgConnection {
     pub async fn position(&self) -> Result<Lsn, PostgresError> {
         let text = value(&self.client, POSITION).await?;
         text.as_deref()
-            .and_then(parse_lsn)
+            .and_then(parse_position)
             .ok_or(PostgresError::Mute)
     }
 

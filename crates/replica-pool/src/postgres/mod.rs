@@ -227,7 +227,7 @@ impl Postgres {
         answer.evidence(following, age)
     }
 
-    async fn probe(&self, member: MemberId) -> Result<Evidence, PostgresError> {
+    async fn probe(&self, member: MemberId) -> Result<(Answer, Evidence), PostgresError> {
         let server = self.server(member)?;
         // Taken out while in use: a dropped future drops it too, and the next probe connects afresh.
         let kept = server.probing.lock().take();
@@ -239,7 +239,21 @@ impl Postgres {
         let answer = Answer::of(&connection).await?;
         self.same_system(member, &answer)?;
         *server.probing.lock() = Some(connection);
-        Ok(self.evidence(member, &answer, asked))
+        let evidence = self.evidence(member, &answer, asked);
+        Ok((answer, evidence))
+    }
+
+    /// Has a server follow, unless it is a deposed primary that has been told already: a coordinator
+    /// goes on to tell it until somebody has rebuilt it.
+    async fn repoint(&self, action: &Action, epoch: Epoch) -> Result<Evidence, PostgresError> {
+        let member = action.member();
+        if *self.server(member)?.silenced.lock() == Some(epoch) {
+            let (answer, evidence) = self.probe(member).await?;
+            if !answer.in_recovery && answer.promise().epoch == epoch {
+                return Ok(evidence);
+            }
+        }
+        self.order(action).await
     }
 }
 
@@ -264,7 +278,8 @@ impl Engine for Postgres {
 
     async fn perform(&self, action: &Action) -> Result<Evidence, Failure> {
         let done = match *action {
-            Action::Probe { member } => self.probe(member).await,
+            Action::Probe { member } => self.probe(member).await.map(|(_, evidence)| evidence),
+            Action::Follow { epoch, .. } => self.repoint(action, epoch).await,
             _ => self.order(action).await,
         };
         done.map_err(|error| {

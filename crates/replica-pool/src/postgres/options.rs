@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Config, Socket};
 
 use super::connection::PgConnection;
 use super::error::PostgresError;
-use crate::evidence::MemberId;
+use crate::evidence::{Epoch, MemberId};
 
 /// What is asked of the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub(super) struct Server {
     pub(super) control: Config,
     conninfo: String,
     pub(super) probing: Mutex<Option<PgConnection>>,
+    /// The epoch in which this server, deposed, was told so: it can do no more about it.
+    pub(super) silenced: Mutex<Option<Epoch>>,
 }
 
 /// Under which name this crate's own sessions run, and so are spared when it ends the others.
@@ -88,6 +90,7 @@ impl Server {
             control,
             conninfo,
             probing: Mutex::default(),
+            silenced: Mutex::default(),
         })
     }
 

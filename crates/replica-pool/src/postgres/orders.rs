@@ -108,10 +108,11 @@ impl Postgres {
                     }
                     if answer.in_recovery {
                         self.follow(&connection, member, primary).await?;
-                    } else if (epoch > promised.epoch || !answer.reigns())
-                        && !is_silent(&connection).await?
-                    {
-                        self.silence(&connection, member).await?;
+                    } else if epoch > promised.epoch || !answer.reigns() {
+                        if !is_silent(&connection).await? {
+                            self.silence(&connection, member).await?;
+                        }
+                        *self.server(member)?.silenced.lock() = Some(epoch);
                     }
                 }
             }
