@@ -92,6 +92,8 @@ mod ring;
 #[cfg(feature = "std")]
 mod sessions;
 #[cfg(feature = "std")]
+mod source;
+#[cfg(feature = "std")]
 mod store;
 mod time;
 mod verify;
@@ -114,6 +116,8 @@ pub use revocation::{
 pub use ring::{BARRED_MAX, KEYS_MAX, KeyRing, KeyState, RingError};
 #[cfg(feature = "std")]
 pub use sessions::{ConfigError, End, IssueError, Sessions, Verified, VerifiedShared};
+#[cfg(feature = "std")]
+pub use source::{KeySource, KeysInEnv, KeysInFile, PaserkKey, SOURCE_BYTES_MAX, SourceError};
 #[cfg(feature = "memcached")]
 pub use store::MemcachedStore;
 #[cfg(feature = "postgres")]

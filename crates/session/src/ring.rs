@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::format::{DerivedKey, TokenKey};
 use crate::key::{Key, KeyError, KeyId};
+use crate::source::{self, KeySource, PaserkKey, SourceError};
 use crate::time::Timestamp;
 
 /// Most keys in one ring. A rotation a day with a month of grace needs 31.
@@ -366,6 +367,65 @@ impl<K: TokenKey> KeyRing<K> {
         self.0.table.load().barred.iter().any(|barred| {
             barred.key.is_none_or(|key| key == id) && (barred.from..barred.to).contains(&issued_at)
         })
+    }
+}
+
+impl<K: PaserkKey> KeyRing<K> {
+    /// A ring of the keys of a source.
+    ///
+    /// # Errors
+    /// [`SourceError`] says what is wrong with them.
+    pub fn from_source(source: &impl KeySource, grace: Duration) -> Result<Self, SourceError> {
+        let text = source.read()?.ok_or(SourceError::Count(0))?;
+        let mut entries = Vec::new();
+        for (key, activates) in source::parse::<K>(&text)? {
+            let id = key.key_id();
+            if entries.iter().all(|entry: &Entry<K>| entry.id != id) {
+                entries.push(Entry {
+                    id,
+                    key,
+                    activates,
+                    retires: None,
+                    revoked: false,
+                });
+            }
+        }
+        entries.sort_by_key(|entry| entry.activates);
+        mend(&mut entries);
+        Ok(Self::of(entries, grace, None))
+    }
+
+    /// Takes over what changed at a source: keys that are new there are added, and keys that are no longer there
+    /// verify nothing any more, so leave a retired key in the source until its grace is over. Returns how many were
+    /// added and how many revoked.
+    ///
+    /// # Errors
+    /// [`SourceError`] says what is wrong; the ring stays as it was.
+    pub fn sync(
+        &self,
+        source: &impl KeySource,
+        now: Timestamp,
+    ) -> Result<(usize, usize), SourceError> {
+        let Some(text) = source.read()? else {
+            return Ok((0, 0));
+        };
+        let listed = source::parse::<K>(&text)?;
+        let ids: Vec<_> = listed.iter().map(|(key, _)| key.key_id()).collect();
+        let (mut added, mut revoked) = (0, 0);
+        for (key, activates) in listed {
+            match self.add(key, activates, now) {
+                Ok(_) => added += 1,
+                Err(RingError::Duplicate) => {}
+                Err(RingError::Key(error)) => return Err(error.into()),
+                Err(error) => return Err(SourceError::Unreadable(error.to_string())),
+            }
+        }
+        for (id, state) in self.states(now) {
+            if !ids.contains(&id) && state != KeyState::Revoked && self.revoke(id).is_ok() {
+                revoked += 1;
+            }
+        }
+        Ok((added, revoked))
     }
 }
 

@@ -241,3 +241,55 @@ fn a_token_that_was_verified_is_found_and_still_checked_for_all_that_can_change(
     ring.revoke(pair.id()).unwrap();
     assert_eq!(verify(&token, NOW).err(), Some(VerifyError::KeyNotAccepted));
 }
+
+#[test]
+fn keys_come_from_a_file_are_added_when_it_changes_and_end_when_they_leave_it() {
+    use stackbeam_session::KeysInFile;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
+    let (one, two) = (Key::generate().unwrap(), Key::generate().unwrap());
+    let write = |text: String| std::fs::write(&path, text).unwrap();
+    write(format!("# the keys of this run\n\n{}\n", *one.to_paserk()));
+    let source = KeysInFile::new(&path);
+    let ring = KeyRing::<Key>::from_source(&source, DAY).unwrap();
+    let sessions = sessions(&ring, "login");
+    let old = sessions.issue("7", 0, NOW).unwrap();
+    assert_eq!(ring.sync(&source, NOW).unwrap(), (0, 0), "nothing changed");
+    let later = NOW.after(Duration::from_secs(600));
+    write(format!(
+        "{}\n{} 2027-01-15T08:10:00Z\n",
+        *one.to_paserk(),
+        *two.to_paserk()
+    ));
+    assert_eq!(ring.sync(&source, NOW).unwrap(), (1, 0));
+    assert_eq!(
+        ring.states(NOW),
+        [(one.id(), KeyState::Active), (two.id(), KeyState::Pending)]
+    );
+    assert_eq!(ring.states(later)[1], (two.id(), KeyState::Active));
+    assert!(sessions.verify(&old, later).unwrap().renew);
+    let other = KeyRing::<Key>::from_source(&KeysInFile::new(&path), DAY).unwrap();
+    assert_eq!(
+        other.states(later),
+        ring.states(later),
+        "a server that starts has the same ring"
+    );
+    write(format!("{}\n", *two.to_paserk()));
+    assert_eq!(ring.sync(&source, later).unwrap(), (0, 1));
+    assert_eq!(
+        sessions.verify(&old, later).err(),
+        Some(VerifyError::KeyNotAccepted)
+    );
+    for bad in ["", "# none\n", "k4.local.AAAA\n", "not a key\n"] {
+        write(bad.to_owned());
+        assert!(ring.sync(&source, later).is_err(), "{bad:?}");
+        assert!(sessions.issue("7", 0, later).is_ok(), "the ring stays");
+    }
+    write(format!("{} tomorrow\n", *two.to_paserk()));
+    assert!(ring.sync(&source, later).is_err());
+    let text = zeroize::Zeroizing::new(two.to_paserk().to_string());
+    let custom = move || Ok(Some(text.clone()));
+    assert!(KeyRing::<Key>::from_source(&custom, DAY).is_ok());
+    let nothing = stackbeam_session::KeysInEnv::new("STACKBEAM_NO_SUCH_KEYS");
+    assert!(KeyRing::<Key>::from_source(&nothing, DAY).is_err());
+}
