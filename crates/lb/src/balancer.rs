@@ -129,7 +129,8 @@ impl<T, S> Balancer<T, S> {
     }
 
     /// Lists the endpoints anew. What was learned of an id that stays is kept; a new one starts with
-    /// the median latency of its peers; of two with the same id the first counts, and what is beyond
+    /// the median latency of its peers, and so does one that comes back after a rest or a failed check if it
+    /// was slower; of two with the same id the first counts, and what is beyond
     /// [`ENDPOINTS_MAX`] is left out. Requests under way at one that left go on and still report.
     pub fn set_endpoints(
         &self,
@@ -156,7 +157,7 @@ impl<T, S> Balancer<T, S> {
             .map(|slot| (&*slot.endpoint.id, &slot.shared))
             .collect();
         let epoch = *self.inner.epoch.get_or_init(|| now);
-        let initial = self.initial_latency(&old, now);
+        let initial = self.inner.typical_latency(&old, now);
         let all: Vec<Arc<Slot<T>>> = wanted
             .into_iter()
             .map(|endpoint| {
@@ -176,18 +177,21 @@ impl<T, S> Balancer<T, S> {
         self.inner.publish(*judge_at, &old, all);
         listing
     }
+}
 
-    fn initial_latency(&self, old: &Snapshot<T>, now: Instant) -> Duration {
-        let mut known: Vec<f64> = old
+impl<T, S> Inner<T, S> {
+    /// What is expected of somebody of whom nothing is known: the median of those who are ready.
+    pub(crate) fn typical_latency(&self, snapshot: &Snapshot<T>, now: Instant) -> Duration {
+        let mut known: Vec<f64> = snapshot
             .ready
             .iter()
-            .map(|slot| slot.shared.latency(self.inner.fade, self.inner.millis(now)))
+            .map(|slot| slot.shared.latency(self.fade, self.millis(now)))
             .collect();
         known.sort_by(f64::total_cmp);
         known
             .get(known.len() / 2)
             .and_then(|seconds| Duration::try_from_secs_f64(*seconds).ok())
-            .unwrap_or(self.inner.config.initial)
+            .unwrap_or(self.config.initial)
     }
 }
 

@@ -95,6 +95,18 @@ impl Shared {
             .set(estimate.seconds(), millis(self.epoch, now));
     }
 
+    /// It comes back: failures and what they counted as belong to its life before. Whoever was slower
+    /// than is typical starts from there, like a newcomer.
+    pub(crate) fn come_back(&self, typical: Duration, now: Instant) {
+        self.failures.store(0, Ordering::Relaxed);
+        let mut estimate = self.estimate.lock();
+        if estimate.seconds() > typical.as_secs_f64() {
+            *estimate = Estimate::new(typical, now);
+            self.published
+                .set(estimate.seconds(), millis(self.epoch, now));
+        }
+    }
+
     /// The expected latency in seconds, fading while no sample comes, so that an endpoint that was
     /// slow once is tried again. `now_ms` is [`millis`] since the balancer's epoch.
     #[inline]

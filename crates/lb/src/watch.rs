@@ -86,7 +86,12 @@ impl<T, S> Balancer<T, S> {
         };
         let changed = slot.shared.health.lock().probed(&config, good, now);
         if changed {
-            slot.shared.failures.store(0, Ordering::Relaxed);
+            if good {
+                let typical = inner.typical_latency(&snapshot, now);
+                slot.shared.come_back(typical, now);
+            } else {
+                slot.shared.failures.store(0, Ordering::Relaxed);
+            }
             inner.publish(*judge_at, &snapshot, snapshot.all.clone());
             drop(judge_at);
             tell_probed(id, good);
@@ -142,6 +147,8 @@ impl<T, S> Inner<T, S> {
         for slot in &snapshot.all {
             let woken = slot.shared.health.lock().wake(now);
             if woken {
+                let typical = self.typical_latency(&snapshot, now);
+                slot.shared.come_back(typical, now);
                 tell_woken(&slot.endpoint.id);
             }
         }

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use stackbeam_lb::{
-    Balancer, Config, EjectionConfig, Endpoint, Outcome, ProbeConfig, RoundRobin, Strategy,
+    Balancer, Config, EjectionConfig, Endpoint, LeastLoad, Outcome, PeakEwma, ProbeConfig,
+    RoundRobin, Strategy,
 };
 
 #[expect(
@@ -141,6 +142,51 @@ fn a_good_check_ends_a_rest() {
     }
     let stats = balancer.stats(now);
     assert!(stats.endpoints.iter().all(|e| e.ready), "{id}: {stats:?}");
+}
+
+/// Failures cost it a penalty of a second beside peers of 2 ms: without a new start it would get nothing
+/// for a minute.
+#[test]
+fn who_comes_back_gets_its_share_at_once_by_a_check_or_after_its_rest() {
+    for checked in [true, false] {
+        let mut now = t0();
+        let config = Config::default()
+            .with_probes(ProbeConfig::default().with_thresholds(1, 1))
+            .with_ejection(
+                EjectionConfig::default()
+                    .with_failures(1)
+                    .with_rest(SECOND, SECOND),
+            );
+        let balancer = three(LeastLoad::new(PeakEwma), config, now);
+        let mut ask = |until: Instant, dead: bool| {
+            let mut answers = 0;
+            while now < until {
+                let lease = balancer.pick(now).unwrap();
+                let is_it = lease.id() == "e0";
+                now += 2 * MS;
+                let outcome = if is_it && dead {
+                    Outcome::Failure
+                } else {
+                    answers += u32::from(is_it);
+                    Outcome::Success
+                };
+                lease.report(outcome, now);
+            }
+            answers
+        };
+        let start = t0();
+        ask(start + 100 * MS, false);
+        assert_eq!(ask(start + 200 * MS, true), 0);
+        let back = if checked {
+            balancer.probe_result("e0", true, start + 200 * MS);
+            start + 200 * MS
+        } else {
+            start + 1_050 * MS
+        };
+        ask(back, true);
+        let answers = ask(back + 400 * MS, false);
+        assert!((40..=80).contains(&answers), "{checked}: {answers} of 200");
+    }
 }
 
 #[test]
