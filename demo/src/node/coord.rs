@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::routing::get;
@@ -13,9 +13,10 @@ use axum::{Json, Router};
 use parking_lot::Mutex;
 use serde_json::json;
 use stackbeam_replica_pool::{
-    Action, Engine, Evidence, Failover, FailoverConfig, Failure, MemberId, Notice,
+    Action, Coordinator, CoordinatorOptions, Engine, Evidence, FailoverConfig, Failure, MemberId,
+    Notice,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::config::Topology;
 use super::peer::{PeerClient, PeerError};
@@ -90,11 +91,6 @@ async fn status(State(shown): State<Shown>) -> Json<serde_json::Value> {
     Json(json!({ "shards": shards }))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the coordinator is a shell")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 async fn coordinate(context: NodeContext, shard: u16, shown: Shown) {
     let members: Vec<MemberId> = context
         .topology
@@ -107,45 +103,32 @@ async fn coordinate(context: NodeContext, shard: u16, shown: Shown) {
         topology: context.topology.clone(),
         shard,
     });
-    let config = FailoverConfig {
-        fencing: !context.config.without.fencing,
-        ..FailoverConfig::default()
+    let options = CoordinatorOptions {
+        failover: FailoverConfig {
+            fencing: !context.config.without.fencing,
+            ..FailoverConfig::default()
+        },
+        probe_wait_max: ORDER_PATIENCE,
+        order_wait_max: DISK_PATIENCE,
+        ..CoordinatorOptions::default()
     };
-    // Two lives of the coordinator must not claim the same epoch as one another.
-    let seed = fastrand::u64(..);
-    let mut failover = Failover::new(config, members, seed, now());
-    let (answers_in, mut answers) = mpsc::unbounded_channel();
+    let topology = context.topology.clone();
+    let name = move |member: MemberId| {
+        node_of(&topology.borrow(), shard, member)
+            .map_or_else(|| format!("copy {member}"), |node| node.id.clone())
+    };
+    let name_of = name.clone();
+    let coordinator = Coordinator::start(engine, members, options, move |notice| {
+        context.event(tell(shard, notice, &name_of));
+    });
+    let mut watch = coordinator.watch();
     loop {
-        while let Some(action) = failover.poll(now()) {
-            let (engine, answers) = (Arc::clone(&engine), answers_in.clone());
-            tokio::spawn(async move {
-                let outcome = engine.perform(&action).await;
-                let _over = answers.send((action, outcome));
-            });
-        }
-        let name = |member: MemberId| {
-            node_of(&context.topology.borrow(), shard, member)
-                .map_or_else(|| format!("copy {member}"), |node| node.id.clone())
-        };
-        for notice in failover.notices() {
-            context.event(tell(shard, &notice, name));
-        }
+        let situation = watch.now();
         shown
             .lock()
-            .insert(shard, (failover.primary().map(name), failover.epoch()));
-        let deadline = failover.next_deadline().map(tokio::time::Instant::from_std);
-        let pause = async {
-            match deadline {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            answer = answers.recv() => {
-                let Some((action, outcome)) = answer else { return };
-                failover.answered(&action, outcome, now());
-            }
-            () = pause => {}
+            .insert(shard, (situation.primary.map(&name), situation.epoch));
+        if watch.changed().await.is_err() {
+            return;
         }
     }
 }
