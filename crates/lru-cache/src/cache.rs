@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 
 use crate::engine::{Engine, Gone, New};
 use crate::life::{Life, Lives};
-use crate::policy::{Adaptive, Policy};
+use crate::policy::{Adaptive, Outlook, Policy};
 use crate::stats::{Cause, Stats};
 
 /// An entry that is heavier than the whole cache, handed back.
@@ -382,6 +382,21 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     #[must_use]
     pub const fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    /// What share of the requests would be missed with half and with twice the capacity: what more memory
+    /// would buy. Nothing for policies that do not simulate it; [`Adaptive`] does.
+    #[must_use]
+    pub fn outlook(&self) -> Option<Outlook> {
+        self.engine.outlook()
+    }
+
+    pub(crate) const fn engine(&self) -> &Engine<K, V, P, S> {
+        &self.engine
+    }
+
+    pub(crate) const fn time(&self) -> Duration {
+        self.now
     }
 
     /// Bytes that the cache keeps on the heap: entries, index and policy, whatever is in use or kept

@@ -13,7 +13,8 @@ use equivalent::Equivalent;
 use crate::index::Index;
 use crate::life::End;
 use crate::list::{reserve_exact, slot_at};
-use crate::policy::Policy;
+use crate::policy::{Outlook, Policy};
+use crate::saved::Saved;
 use crate::stats::{Cause, Stats};
 use crate::tag::Tags;
 
@@ -117,6 +118,45 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
                 .get(slot as usize)
                 .is_some_and(|(known, _)| key.equivalent(known))
         })
+    }
+
+    /// The key and the value at a slot.
+    #[cfg(feature = "std")]
+    pub(crate) fn entry(&self, slot: u32) -> (&K, &V) {
+        let (key, value) = &self.entries[slot as usize];
+        (key, value)
+    }
+
+    /// Copies of the entries in the policy's order, of which `left` tells how long they live still, if at all.
+    pub(crate) fn saved(&self, left: impl Fn(Duration) -> Option<Duration>) -> Vec<Saved<K, V>>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let mut order = self.policy.order();
+        if order.len() != self.entries.len() {
+            order = (0..slot_at(self.entries.len())).collect();
+        }
+        let untagged = |slot: &u32| self.tags.get(*slot as usize).is_none_or(Tags::is_empty);
+        let saved = |slot: u32| {
+            let (key, value) = &self.entries[slot as usize];
+            let left = left(self.expires(slot))?;
+            Some(Saved {
+                key: key.clone(),
+                value: value.clone(),
+                left: (left != Duration::MAX).then_some(left),
+            })
+        };
+        order
+            .into_iter()
+            .filter(untagged)
+            .filter_map(saved)
+            .collect()
+    }
+
+    /// What the policy foresees for other capacities.
+    pub(crate) fn outlook(&self) -> Option<Outlook> {
+        self.policy.outlook()
     }
 
     #[inline]

@@ -49,6 +49,10 @@
 //! * A *lease* (`sync::Lease`) is taken before reading from the store; a fill under it is refused if
 //!   the key was written or invalidated meanwhile. So a value read before an invalidation can never be
 //!   stored after it.
+//! * *Invalidation*: by key, by tag, of everything, or of what a predicate names (a prefix, say), at once
+//!   or a few entries at a time (`sync::Sweep`). `sync::Invalidation`s travel to other servers.
+//! * The *outlook* says what half and twice the memory would miss. A *snapshot* is the entries in the
+//!   order in which they would leave ([`Saved`]).
 //! * *Read-through* (`load::ReadThrough`) loads what is missing, once for all who ask at the same time,
 //!   also many keys with one load; it can hand out stale values while they are loaded anew, or if that fails. It writes
 //!   through; `load::WriteBehind` keeps what is to be written later.
@@ -69,6 +73,7 @@
 //! # Features
 //!
 //! * `metrics`: `Stats::report`, the counters for Prometheus and its like.
+//! * `serde`: the entries of a snapshot can be serialized.
 //! * `std` (default): `sync` and `load`. Without it the crate needs `alloc` alone.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -85,6 +90,7 @@ pub mod load;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod policy;
+mod saved;
 mod stats;
 #[cfg(feature = "std")]
 pub mod sync;
@@ -93,8 +99,9 @@ mod tag;
 pub use cache::{Builder, Cache, TooHeavy};
 pub use life::Life;
 pub use policy::{
-    Adaptive, Arc, Clock, Fifo, Gdsf, Lfu, Lru, Policy, S3Fifo, Sieve, TwoQ, WTinyLfu,
+    Adaptive, Arc, Clock, Fifo, Gdsf, Lfu, Lru, Outlook, Policy, S3Fifo, Sieve, TwoQ, WTinyLfu,
 };
+pub use saved::Saved;
 pub use stats::{Cause, Stats};
 pub use tag::Tag;
 

@@ -122,6 +122,11 @@ impl Links {
         }
     }
 
+    /// All slots of a list, the first at first.
+    pub(crate) fn iter(&self, ends: &Ends) -> impl Iterator<Item = u32> + use<'_> {
+        core::iter::successors(ends.first(), |slot| self.next(*slot))
+    }
+
     #[inline]
     pub(crate) fn next(&self, slot: u32) -> Option<u32> {
         let [_, after] = *self.0.get(slot as usize)?;

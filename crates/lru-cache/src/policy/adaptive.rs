@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-use super::Policy;
 use super::queues::{Main, Queues, Settings};
 use super::shadow::Shadow;
+use super::{Outlook, Policy};
 
 /// Entries of a cache in miniature, at least, if the cache itself has so many.
 const SHADOW_MIN: usize = 64;
@@ -58,6 +58,10 @@ const SETTINGS: [Settings; 9] = [
 pub struct Adaptive {
     queues: Queues,
     shadows: Vec<Shadow>,
+    /// The present settings with half, all and twice the capacity.
+    others: Vec<Shadow>,
+    /// Requests of the sample, of which older ones count as their misses do.
+    sampled: f64,
     /// A key is in the sample if these bits of its hash are 0.
     mask: u64,
     asked: u64,
@@ -69,6 +73,8 @@ impl Default for Adaptive {
         Self {
             queues: Queues::new(SETTINGS[0]),
             shadows: Vec::new(),
+            others: Vec::new(),
+            sampled: 0.0,
             mask: 0,
             asked: 0,
             period: u64::MAX,
@@ -83,9 +89,10 @@ impl Adaptive {
     }
 
     fn ask(&mut self, hash: u64) {
-        for shadow in &mut self.shadows {
+        for shadow in self.shadows.iter_mut().chain(&mut self.others) {
             shadow.ask(hash);
         }
+        self.sampled += 1.0;
         self.asked += 1;
         if self.asked >= self.period {
             self.asked = 0;
@@ -107,11 +114,14 @@ impl Adaptive {
             .min_by(|one, other| one.misses.total_cmp(&other.misses))
             && best.misses < present * WORTH_IT
         {
-            self.queues.settings = best.settings();
+            let settings = best.settings();
+            self.queues.settings = settings;
+            self.others.iter_mut().for_each(|other| other.set(settings));
         }
-        for shadow in &mut self.shadows {
+        for shadow in self.shadows.iter_mut().chain(&mut self.others) {
             shadow.misses *= MEMORY;
         }
+        self.sampled *= MEMORY;
     }
 }
 
@@ -178,13 +188,36 @@ impl Policy for Adaptive {
         self.mask = scale as u64 - 1;
         self.period = CHOOSE_AFTER * capacity as u64;
         self.asked = 0;
+        let present = self.queues.settings;
+        self.others = [capacity.div_ceil(2), capacity, capacity * 2]
+            .map(|capacity| Shadow::with_ghosts(present, capacity, GHOSTS))
+            .into();
+        self.sampled = 0.0;
         self.shadows = SETTINGS
             .into_iter()
             .map(|settings| Shadow::new(settings, capacity))
             .collect();
     }
 
+    fn order(&self) -> Vec<u32> {
+        self.queues.order()
+    }
+
+    fn outlook(&self) -> Option<Outlook> {
+        let [half, present, double] = self.others.as_slice() else {
+            return None;
+        };
+        let share = |shadow: &Shadow| shadow.misses / self.sampled.max(1.0);
+        Some(Outlook {
+            half: share(half),
+            present: share(present),
+            double: share(double),
+            sampled: self.sampled,
+        })
+    }
+
     fn memory(&self) -> usize {
-        self.queues.memory() + self.shadows.iter().map(Shadow::memory).sum::<usize>()
+        let shadows = self.shadows.iter().chain(&self.others);
+        self.queues.memory() + shadows.map(Shadow::memory).sum::<usize>()
     }
 }

@@ -65,6 +65,10 @@ impl Policy for Clock {
         self.queue.first()
     }
 
+    fn order(&self) -> Vec<u32> {
+        self.links.iter(&self.queue).collect()
+    }
+
     fn reserve(&mut self, slots: usize) {
         self.links.reserve(slots);
         reserve_exact(&mut self.read, slots);

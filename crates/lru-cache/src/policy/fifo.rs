@@ -1,5 +1,7 @@
 //! First in, first out: the cheapest, and the honest baseline.
 
+use alloc::vec::Vec;
+
 use super::Policy;
 use crate::list::{Ends, Links};
 
@@ -44,6 +46,10 @@ impl Policy for Fifo {
     #[inline]
     fn likely_victim(&self) -> Option<u32> {
         self.queue.first()
+    }
+
+    fn order(&self) -> Vec<u32> {
+        self.links.iter(&self.queue).collect()
     }
 
     fn reserve(&mut self, slots: usize) {

@@ -1,5 +1,7 @@
 //! Least recently used: the classic.
 
+use alloc::vec::Vec;
+
 use super::Policy;
 use crate::list::{Ends, Links};
 
@@ -39,6 +41,10 @@ impl Policy for Lru {
     #[inline]
     fn likely_victim(&self) -> Option<u32> {
         self.queue.first()
+    }
+
+    fn order(&self) -> Vec<u32> {
+        self.links.iter(&self.queue).collect()
     }
 
     fn reserve(&mut self, slots: usize) {

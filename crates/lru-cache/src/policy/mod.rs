@@ -1,5 +1,7 @@
 //! Who leaves when room is needed: one file a policy.
 
+use alloc::vec::Vec;
+
 mod adaptive;
 mod arc;
 mod clock;
@@ -27,6 +29,21 @@ pub use s3fifo::S3Fifo;
 pub use sieve::Sieve;
 pub use two_q::TwoQ;
 pub use w_tiny_lfu::WTinyLfu;
+
+/// What share of the requests is missed with the present capacity, with half and with twice of it, by
+/// simulation over a sample of the keys. Older requests count less and less.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Outlook {
+    /// Misses a request with half of the capacity, from 0 to 1.
+    pub half: f64,
+    /// Misses a request with the present capacity.
+    pub present: f64,
+    /// Misses a request with twice the capacity.
+    pub double: f64,
+    /// Requests of the sample that this is from, of which older ones count less.
+    pub sampled: f64,
+}
 
 /// Decides who leaves. It sees slots, small numbers that stand for entries while these are cached and
 /// are then used again, and the hashes of their keys.
@@ -73,6 +90,18 @@ pub trait Policy: Default {
     /// Who is likely to be named next, so that the entry can be fetched from memory in time. Defaults to
     /// nobody.
     fn likely_victim(&self) -> Option<u32> {
+        None
+    }
+
+    /// All slots, the one to leave first at first, as far as there is such an order. Defaults to nothing,
+    /// which is no order.
+    fn order(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    /// What share of the requests would be missed with other capacities, if the policy simulates that.
+    /// Defaults to nothing.
+    fn outlook(&self) -> Option<Outlook> {
         None
     }
 

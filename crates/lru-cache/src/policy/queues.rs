@@ -210,6 +210,11 @@ impl Queues {
         self.small.first()
     }
 
+    pub(super) fn order(&self) -> Vec<u32> {
+        let small = self.links.iter(&self.small);
+        small.chain(self.links.iter(&self.main)).collect()
+    }
+
     fn main_victim(&mut self) -> Option<u32> {
         match self.settings.main {
             Main::Clock => loop {
@@ -289,6 +294,10 @@ macro_rules! delegate {
             #[inline]
             fn likely_victim(&self) -> Option<u32> {
                 self.queues.likely_victim()
+            }
+
+            fn order(&self) -> alloc::vec::Vec<u32> {
+                self.queues.order()
             }
 
             fn reserve(&mut self, slots: usize) {

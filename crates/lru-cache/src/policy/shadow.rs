@@ -19,11 +19,13 @@ pub(super) struct Shadow {
 
 impl Shadow {
     pub(super) fn new(settings: Settings, capacity: usize) -> Self {
+        Self::with_ghosts(settings, capacity, usize::from(settings.ghost))
+    }
+
+    /// With room for so many thousandths of ghosts, for settings that may change.
+    pub(super) fn with_ghosts(settings: Settings, capacity: usize, ghosts: usize) -> Self {
         let mut queues = Queues::new(settings);
-        queues.reserve(
-            capacity,
-            (capacity as u64 * u64::from(settings.ghost) / 1000) as usize,
-        );
+        queues.reserve(capacity, capacity * ghosts / 1000);
         Self {
             index: Index::new(capacity),
             hashes: Vec::with_capacity(capacity),
@@ -31,6 +33,11 @@ impl Shadow {
             capacity,
             misses: 0.0,
         }
+    }
+
+    /// Goes on with other settings, with what it has.
+    pub(super) const fn set(&mut self, settings: Settings) {
+        self.queues.settings = settings;
     }
 
     pub(super) const fn settings(&self) -> Settings {

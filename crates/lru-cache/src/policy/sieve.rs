@@ -74,6 +74,10 @@ impl Policy for Sieve {
         self.hand
     }
 
+    fn order(&self) -> Vec<u32> {
+        self.links.iter(&self.queue).collect()
+    }
+
     fn reserve(&mut self, slots: usize) {
         self.links.reserve(slots);
         reserve_exact(&mut self.read, slots);

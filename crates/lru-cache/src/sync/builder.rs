@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use super::Cache;
+use super::invalidation::Invalidation;
 use super::shards::Shards;
 use crate::life::Lives;
 use crate::policy::Policy;
@@ -14,6 +15,7 @@ use crate::stats::Cause;
 
 pub(super) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
 pub(super) type Listener<K, V> = Box<dyn Fn(K, V, Cause) + Send + Sync>;
+pub(super) type Invalidations<K> = Box<dyn Fn(Invalidation<'_, K>) + Send + Sync>;
 pub(super) type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
 
 /// Shards unless told otherwise: enough that two threads rarely meet.
@@ -31,6 +33,7 @@ fn default_shards(capacity: u64) -> usize {
 pub struct Builder<K, V, S = RandomState> {
     pub(super) capacity: u64,
     pub(super) shards: usize,
+    pub(super) invalidations: Option<Invalidations<K>>,
     pub(super) lives: Lives<K, V>,
     pub(super) weigher: Option<Weigher<K, V>>,
     pub(super) listener: Option<Listener<K, V>>,
@@ -63,6 +66,7 @@ impl<K, V> Builder<K, V> {
         Self {
             capacity,
             shards: default_shards(capacity),
+            invalidations: None,
             lives: Lives::default(),
             weigher: None,
             listener: None,
@@ -134,6 +138,18 @@ impl<K, V, S> Builder<K, V, S> {
         self
     }
 
+    /// Sets who is told what was invalidated here ([`Cache::invalidate`] and the like), to carry it to
+    /// other servers, whose caches [apply](Cache::apply) it. Called outside any lock, after it was done here. What
+    /// is removed, evicted or expires is not told. Defaults to nobody.
+    #[must_use]
+    pub fn with_invalidations(
+        mut self,
+        listener: impl Fn(Invalidation<'_, K>) + Send + Sync + 'static,
+    ) -> Self {
+        self.invalidations = Some(Box::new(listener));
+        self
+    }
+
     /// Sets the clock. It is read only for entries that can expire. Defaults to [`Instant::now`].
     #[must_use]
     pub fn with_clock(mut self, clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
@@ -147,6 +163,7 @@ impl<K, V, S> Builder<K, V, S> {
         Builder {
             capacity: self.capacity,
             shards: self.shards,
+            invalidations: self.invalidations,
             lives: self.lives,
             weigher: self.weigher,
             listener: self.listener,

@@ -4,6 +4,7 @@
 //! as the default one does, a hit writes at most one byte and a counter besides.
 
 mod builder;
+mod invalidation;
 mod lease;
 mod reservation;
 mod shards;
@@ -19,10 +20,11 @@ use foldhash::fast::RandomState;
 
 use crate::cache::TooHeavy;
 use crate::life::Life;
-use crate::policy::{Adaptive, Policy};
+use crate::policy::{Adaptive, Outlook, Policy};
 use crate::stats::{Cause, Stats};
 use crate::tag::Tag;
 pub use builder::Builder;
+pub use invalidation::{Invalidation, NotInserted, Sweep};
 pub use lease::{Lease, Outdated};
 pub(crate) use reservation::Reservation;
 use shards::{Left, Refusal, Shards};
@@ -192,12 +194,6 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         self.shards.tag(group)
     }
 
-    /// Invalidates all entries of a group, in O(1): they are never returned again, and leave, as expired
-    /// ones do, when they are looked at, swept, or when room is needed.
-    pub fn invalidate_tag(&self, group: &str) {
-        self.shards.invalidate(group);
-    }
-
     /// Makes room for a weight and holds it until the reservation is dropped.
     pub(crate) fn reserve(&self, weight: u64) -> Option<Reservation<K, V, P, S>> {
         self.shards.hold(weight).then(|| Reservation {
@@ -209,7 +205,7 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// Inserts an entry. What has to make room leaves; an entry heavier than the whole cache is
     /// dropped, with an older value of its key. Leases on the key become outdated.
     pub fn insert(&self, key: K, value: V) {
-        let _refused = self.shards.place(key, value, Life::new(), None);
+        let _refused = self.shards.place(key, value, Life::new(), None, None);
     }
 
     /// Inserts an entry that lives for `ttl`, whatever the cache's own is.
@@ -219,7 +215,7 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
 
     /// Inserts an entry that lives as `life` says.
     pub fn insert_with(&self, key: K, value: V, life: Life) {
-        let _refused = self.shards.place(key, value, life, None);
+        let _refused = self.shards.place(key, value, life, None, None);
     }
 
     /// Inserts an entry.
@@ -229,8 +225,8 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// [`TooHeavy`], with the entry, if it is heavier than the whole cache; an older value of the key
     /// is removed all the same.
     pub fn try_insert(&self, key: K, value: V) -> Result<(), TooHeavy<K, V>> {
-        match self.shards.place(key, value, Life::new(), None) {
-            Ok(()) | Err(Refusal::Outdated) => Ok(()),
+        match self.shards.place(key, value, Life::new(), None, None) {
+            Ok(()) | Err(Refusal::Outdated { .. }) => Ok(()),
             Err(Refusal::TooHeavy(refused)) => Err(refused),
         }
     }
@@ -275,8 +271,11 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         if self.hash(&key) != lease.hash {
             return Err(Outdated);
         }
-        match self.shards.place(key, value, life, Some(lease.number)) {
-            Err(Refusal::Outdated) => Err(Outdated),
+        match self
+            .shards
+            .place(key, value, life, Some(lease.number), None)
+        {
+            Err(Refusal::Outdated { .. }) => Err(Outdated),
             Ok(()) | Err(Refusal::TooHeavy(_)) => Ok(()),
         }
     }
@@ -346,6 +345,30 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.shards.capacity.load(Ordering::Relaxed)
+    }
+
+    /// What share of the requests would be missed with half and with twice the capacity, the mean over the
+    /// shards: what more memory would buy. Nothing for policies that do not simulate it; [`Adaptive`]
+    /// does.
+    #[must_use]
+    pub fn outlook(&self) -> Option<Outlook> {
+        let outlooks = self
+            .shards
+            .iter()
+            .map(|part| part.shard.read().engine.outlook());
+        let mut sum = Outlook::default();
+        for outlook in outlooks {
+            let outlook = outlook?;
+            sum.half += outlook.half * outlook.sampled;
+            sum.present += outlook.present * outlook.sampled;
+            sum.double += outlook.double * outlook.sampled;
+            sum.sampled += outlook.sampled;
+        }
+        let sampled = sum.sampled.max(1.0);
+        sum.half /= sampled;
+        sum.present /= sampled;
+        sum.double /= sampled;
+        Some(sum)
     }
 
     /// Bytes that the cache keeps: entries, index, policy and shards, whatever is in use or kept in

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::builder::{Builder, Clock, Listener, Weigher};
+use super::builder::{Builder, Clock, Invalidations, Listener, Weigher};
+use super::invalidation::Invalidation;
 use super::lease::Leases;
 use crate::cache::TooHeavy;
 use crate::engine::{Engine, Gone, New};
@@ -37,6 +38,7 @@ pub(super) struct Shards<K, V, P, S> {
     /// Weight of all entries and of what is about to be put in: never above the capacity.
     reserved: AtomicU64,
     refused: AtomicU64,
+    invalidations: Option<Invalidations<K>>,
     lives: Lives<K, V>,
     groups: Mutex<Groups>,
     weigher: Option<Weigher<K, V>>,
@@ -49,7 +51,11 @@ pub(super) struct Shards<K, V, P, S> {
 /// Why an entry was not put in.
 pub(super) enum Refusal<K, V> {
     TooHeavy(TooHeavy<K, V>),
-    Outdated,
+    /// Not newer than what is there, or its lease is outdated.
+    Outdated {
+        key: K,
+        value: V,
+    },
 }
 
 /// What left in one call; usually at most one entry, for which nothing is allocated.
@@ -105,6 +111,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
             limit: AtomicU64::new(builder.capacity),
             reserved: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            invalidations: builder.invalidations,
             lives: builder.lives,
             groups: Mutex::new(Groups::default()),
             weigher: builder.weigher,
@@ -146,6 +153,17 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
     #[inline]
     pub(super) fn is_over(&self, expires: Duration) -> bool {
         self.left(expires).is_zero()
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Tells the listener of invalidations. No lock may be held.
+    pub(super) fn announce(&self, invalidation: Invalidation<'_, K>) {
+        if let Some(invalidations) = &self.invalidations {
+            invalidations(invalidation);
+        }
     }
 
     pub(super) fn tag(&self, name: &str) -> Tag {
@@ -222,6 +240,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
         value: V,
         life: Life,
         lease: Option<u64>,
+        gives_way: Option<&dyn Fn(&V) -> bool>,
     ) -> Result<(), Refusal<K, V>> {
         let weigh = |weigh: &Weigher<K, V>| weigh(&key, &value).max(1);
         let weight = self.weigher.as_ref().map_or(1, weigh);
@@ -235,7 +254,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
             end,
         };
         let mut left = Left::new();
-        let result = self.settle(new, lease, &mut left);
+        let result = self.settle(new, lease, gives_way, &mut left);
         self.tell(left);
         result
     }
@@ -244,6 +263,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
         &self,
         new: New<K, V>,
         lease: Option<u64>,
+        gives_way: Option<&dyn Fn(&V) -> bool>,
         left: &mut Left<K, V>,
     ) -> Result<(), Refusal<K, V>> {
         let (hash, weight) = (new.hash, new.weight);
@@ -254,7 +274,17 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
             let mut shard = self.of(hash).shard.write();
             if lease.is_some_and(|number| !shard.leases.is_current(hash, number)) {
                 self.release(credit);
-                return Err(Refusal::Outdated);
+                let New { key, value, .. } = new;
+                return Err(Refusal::Outdated { key, value });
+            }
+            if let Some(gives_way) = gives_way
+                && let Some(slot) = shard.engine.find(hash, &new.key)
+                && !self.is_over(shard.engine.expires(slot))
+                && !gives_way(shard.engine.value(slot))
+            {
+                self.release(credit);
+                let New { key, value, .. } = new;
+                return Err(Refusal::Outdated { key, value });
             }
             if lease.is_none() {
                 shard.leases.outdate(hash);
