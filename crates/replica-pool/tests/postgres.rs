@@ -25,11 +25,15 @@ fn servers() -> Cluster {
 }
 
 fn engine(cluster: &Cluster) -> Arc<Postgres> {
+    engine_with(cluster, PostgresOptions::default())
+}
+
+fn engine_with(cluster: &Cluster, options: PostgresOptions) -> Arc<Postgres> {
     let servers = cluster
         .nodes()
         .iter()
         .map(|node| ServerAddress::new(node.url()));
-    Arc::new(Postgres::new(servers, PostgresOptions::default()).expect("addresses"))
+    Arc::new(Postgres::new(servers, options).expect("addresses"))
 }
 
 fn coordinate(engine: &Arc<Postgres>) -> Coordinator {
@@ -490,5 +494,107 @@ async fn a_pool_needs_no_privileges_and_no_preparation() {
     assert!(
         matches!(error, PoolError::NoPrimary { known: 1, ready: 0 }),
         "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres: cargo xtask services"]
+async fn a_frozen_primary_lets_its_writers_go_and_is_no_primary_when_it_thaws() {
+    let mut cluster = servers();
+    let engine = engine(&cluster);
+    engine.bootstrap().await.expect("epoch 1");
+    let coordinator = coordinate(&engine);
+    settled(&coordinator, 1, 3).await;
+    cluster[0]
+        .sql("CREATE TABLE notes (n bigint PRIMARY KEY)")
+        .expect("a table");
+    let options = PoolOptions {
+        wait_max: PATIENCE,
+        ..PoolOptions::default()
+    };
+    let pool = Pool::new(Arc::clone(&engine), 0..3, options);
+    let lease = pool.write().await.expect("the primary");
+    lease
+        .execute("INSERT INTO notes VALUES (1)", &[])
+        .await
+        .expect("a write");
+    cluster[0].freeze().expect("SIGSTOP");
+    let frozen = Instant::now();
+    // The statement never returns; the lease says that it will not.
+    let gone = lease.revoked();
+    tokio::select! {
+        _ = lease.execute("INSERT INTO notes VALUES (2)", &[]) => panic!("a frozen server answered"),
+        () = gone => {}
+    }
+    let let_go = frozen.elapsed();
+    lease.finish(Outcome::Broken);
+    let lease = pool.write().await.expect("the next primary");
+    assert_ne!(lease.member(), 0);
+    assert_eq!(lease.epoch(), 2);
+    lease
+        .execute("INSERT INTO notes VALUES (3)", &[])
+        .await
+        .expect("a write");
+    println!(
+        "let go after {let_go:?}, written elsewhere after {:?}",
+        frozen.elapsed()
+    );
+    assert!(let_go < Duration::from_secs(3));
+    lease.good();
+    cluster[0].thaw().expect("SIGCONT");
+    let told = async {
+        loop {
+            let answer = engine.perform(&Action::Probe { member: 0 }).await;
+            if answer.is_ok_and(|evidence| evidence.role == Role::Replica) {
+                break;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, told).await.expect("it is told");
+    for _ in 0..50 {
+        let lease = pool.write().await.expect("the new primary");
+        assert_ne!(lease.member(), 0);
+        lease.good();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres: cargo xtask services"]
+async fn without_a_majority_a_primary_that_was_cut_off_goes_on_and_that_is_lost() {
+    let cluster = servers();
+    let engine = engine_with(&cluster, PostgresOptions { majority: false });
+    engine.bootstrap().await.expect("epoch 1");
+    cluster[0]
+        .sql("CREATE TABLE notes (n bigint PRIMARY KEY)")
+        .expect("a table");
+    for replica in [1, 2] {
+        cluster[replica].catch_up(&cluster[0]).expect("replication");
+    }
+    for member in [1, 2] {
+        let fence = Action::Fence {
+            member,
+            epoch: 2,
+            claimant: 7,
+        };
+        engine.perform(&fence).await.expect("a promise");
+    }
+    let lease = engine.connect(0).await.expect("a connection");
+    let commit = lease.execute("INSERT INTO notes VALUES (1)", &[]);
+    let commit = timeout(PATIENCE, commit)
+        .await
+        .expect("nobody is waited for");
+    assert_eq!(commit.expect("acknowledged"), 1);
+    let promote = Action::Promote {
+        member: 1,
+        epoch: 2,
+        claimant: 7,
+    };
+    let evidence = engine.perform(&promote).await.expect("a promotion");
+    assert_eq!(evidence.role, Role::Primary);
+    assert_eq!(
+        count(&cluster, 1),
+        0,
+        "the documentation says that it is lost"
     );
 }
