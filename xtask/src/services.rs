@@ -11,8 +11,8 @@ use std::{
 
 use crate::step;
 
-/// A program that tests start, and the Debian package that has it.
-const SERVICES: [(&str, &str); 7] = [
+/// A program that tests start, or a header that they compile against, and the Debian package that has it.
+const SERVICES: [(&str, &str); 9] = [
     ("postgres", "postgresql"),
     ("psql", "postgresql-client"),
     ("redis-server", "redis-server"),
@@ -20,6 +20,11 @@ const SERVICES: [(&str, &str); 7] = [
     ("nats-server", "nats-server"),
     ("nginx", "nginx"),
     ("chromium", "chromium"),
+    ("gcc", "gcc"),
+    (
+        "/usr/include/libmemcached/memcached.h",
+        "libmemcached-dev",
+    ),
 ];
 
 /// Where Debian asks whether a package's installation may start its service.

@@ -29,8 +29,9 @@ pub enum KetamaProfile {
     /// `ketama_weighted`): about 160 points a server, shared out by weight in 32-bit floats, MD5. The port 11211
     /// is not part of a label. A server that is very light next to the others gets no point at all.
     LibmemcachedWeighted,
-    /// libmemcached with the distribution `KETAMA` alone: 100 points a server whatever its weight, and the
-    /// client's default hash, one-at-a-time, for points and keys.
+    /// libmemcached with the distribution `KETAMA` alone and servers without weights: 100 points a server, and
+    /// the client's default hash, one-at-a-time, for points and keys. (A weight above 1 makes the library
+    /// switch to another scheme; here weights are not looked at.)
     Libmemcached,
     /// libmemcached with `KETAMA_WEIGHTED` and the distribution `KETAMA_SPY`: labels with a leading slash
     /// and always a port.
