@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use stackbeam_consistent_hash::{
     Anchor, BuildError, Flip, Jump, JumpBack, KeyHash, Member, MemberId, MemberState, Members,
-    MembersError, NodeIx, Placement, Rendezvous, Ring, Xxh3,
+    MembersError, Modulo, MultiProbe, NodeIx, Placement, Rendezvous, Ring, SlotTable, Xxh3,
 };
 
 fn hash(n: u64) -> u64 {
@@ -330,4 +330,187 @@ fn one_node_owns_everything() {
         (ring.owner(0), ring.owner(u64::MAX)),
         (NodeIx::new(0), NodeIx::new(0))
     );
+}
+
+/// Every placement over members; numbered ones have as many nodes as there are members.
+fn everything(members: &Members) -> Vec<(&'static str, Box<dyn Placement>)> {
+    let nodes = u32::try_from(members.len()).unwrap();
+    vec![
+        ("Ring", Box::new(Ring::new(members).unwrap())),
+        ("Rendezvous", Box::new(Rendezvous::new(members).unwrap())),
+        (
+            "SlotTable",
+            Box::new(SlotTable::with_slots(members, 4_096, 0.05).unwrap()),
+        ),
+        ("MultiProbe", Box::new(MultiProbe::new(members).unwrap())),
+        ("Anchor", Box::new(Anchor::new(nodes).unwrap())),
+        ("Jump", Box::new(Jump::new(nodes).unwrap())),
+        ("JumpBack", Box::new(JumpBack::new(nodes).unwrap())),
+        ("Flip", Box::new(Flip::new(nodes).unwrap())),
+        ("Modulo", Box::new(Modulo::new(nodes).unwrap())),
+    ]
+}
+
+fn named(count: u32) -> Members {
+    Members::from_names((0..count).map(|n| format!("node-{n}"))).unwrap()
+}
+
+#[test]
+fn balance_stays_within_the_stated_peak_over_mean() {
+    // 1 000 keys a node: random choice alone gives some 1.06 at 20 nodes.
+    let members = named(20);
+    for (name, placement) in everything(&members) {
+        let mut counts = [0_u32; 20];
+        for n in 0..20_000 {
+            counts[placement.owner(hash(n)).index()] += 1;
+        }
+        let peak = f64::from(*counts.iter().max().unwrap()) / 1_000.0;
+        let stated = match name {
+            "Ring" => 1.35,
+            "MultiProbe" => 1.3,
+            _ => 1.12,
+        };
+        assert!(peak < stated, "{name}: {peak}");
+    }
+}
+
+#[test]
+fn no_survivor_exchanges_keys_with_a_survivor() {
+    let (before, gone) = (named(20), MemberId::of_name("node-3"));
+    let after = before.without(gone).unwrap();
+    let pairs = everything(&before).into_iter().zip(everything(&after));
+    for ((name, old), (_, new)) in pairs.take(4) {
+        let exchanged = (0..4_000)
+            .filter(|n| {
+                let from = before[old.owner(hash(*n))].id();
+                from != gone && after[new.owner(hash(*n))].id() != from
+            })
+            .count();
+        // Tables are the exception that is stated: a few hashes in a thousand where caps bind.
+        let stated = if name == "SlotTable" { 40 } else { 0 };
+        assert!(exchanged <= stated, "{name}: {exchanged} of 4000");
+    }
+}
+
+#[test]
+fn a_change_of_weight_moves_the_share_of_the_change() {
+    // From weight 1 to w of ten: the shares are 1/10 and w/(9 + w).
+    for weight in [0.5, 2.0, 4.0] {
+        let before = named(10);
+        let id = MemberId::of_name("node-4");
+        let after = before
+            .update(id, |member| member.with_weight(weight))
+            .unwrap();
+        let share = (weight / (9.0 + weight) - 0.1).abs();
+        let rendezvous = [&before, &after].map(|members| Rendezvous::new(members).unwrap());
+        let rings = [&before, &after].map(|members| Ring::with_points(members, 400).unwrap());
+        let tables =
+            [&before, &after].map(|members| SlotTable::with_slots(members, 8_192, 0.05).unwrap());
+        let moved = |old: &dyn Placement, new: &dyn Placement| {
+            let moved = (0..10_000)
+                .filter(|n| before[old.owner(hash(*n))].id() != after[new.owner(hash(*n))].id());
+            f64::from(u32::try_from(moved.count()).unwrap()) / 10_000.0
+        };
+        for (name, part) in [
+            ("Rendezvous", moved(&rendezvous[0], &rendezvous[1])),
+            ("Ring", moved(&rings[0], &rings[1])),
+            ("SlotTable", moved(&tables[0], &tables[1])),
+        ] {
+            assert!(
+                (part - share).abs() < 0.15 * share + 0.004,
+                "{name} {weight}: {part} for {share}"
+            );
+        }
+    }
+}
+
+#[test]
+fn draining_excludes_a_member_from_new_keys_and_moves_no_other() {
+    let before = named(9);
+    let id = MemberId::of_name("node-2");
+    for state in [
+        MemberState::Draining,
+        MemberState::Dead,
+        MemberState::Joining,
+    ] {
+        let after = before
+            .update(id, |member| member.with_state(state))
+            .unwrap();
+        let without = before.without(id).unwrap();
+        let placements = |members: &Members| everything(members).into_iter().take(4);
+        for ((name, drained), (_, gone)) in placements(&after).zip(placements(&without)) {
+            for n in 0..300 {
+                let owner = after[drained.owner(hash(n))].id();
+                assert_ne!(owner, id, "{name}");
+                assert_eq!(owner, without[gone.owner(hash(n))].id(), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_members_by_any_history_give_the_same_owner() {
+    let wanted = named(12);
+    let mut other = Members::default();
+    for n in [7, 3, 99, 11, 0, 5, 8, 1, 98, 2, 10, 4, 6, 9] {
+        other = other.with(Member::new(format!("node-{n}"))).unwrap();
+    }
+    for gone in [99, 98] {
+        other = other
+            .without(MemberId::of_name(&format!("node-{gone}")))
+            .unwrap();
+    }
+    let heavy = |member: Member| member.with_weight(9.0);
+    let light = |member: Member| member.with_weight(1.0);
+    let id = MemberId::of_name("node-5");
+    other = other.update(id, heavy).unwrap().update(id, light).unwrap();
+    assert_eq!(other, wanted);
+    for ((name, one), (_, two)) in everything(&wanted).into_iter().zip(everything(&other)) {
+        for n in 0..300 {
+            assert_eq!(one.owner(hash(n)), two.owner(hash(n)), "{name}");
+        }
+    }
+}
+
+#[test]
+fn sizes_that_would_overflow_are_refused_by_field() {
+    let one = named(1);
+    let size = |result: Result<(), BuildError>, wanted: &str| match result {
+        Err(BuildError::Size { field, .. }) => assert_eq!(field, wanted),
+        other => panic!("{wanted}: {other:?}"),
+    };
+    size(
+        SlotTable::with_slots(&one, u32::MAX, 0.0).map(drop),
+        "slots",
+    );
+    size(SlotTable::with_slots(&one, 0, 0.0).map(drop), "slots");
+    size(Ring::with_points(&one, u32::MAX).map(drop), "points");
+    size(MultiProbe::with_probes(&one, u32::MAX).map(drop), "probes");
+    size(Jump::new(u32::MAX).map(drop), "nodes");
+    size(Modulo::new(0).map(drop), "nodes");
+    size(JumpBack::new(0).map(drop), "nodes");
+    size(Flip::new(0).map(drop), "nodes");
+    assert!(Anchor::new(0).is_err() && Anchor::new(u32::MAX).is_err());
+    assert!(Anchor::with_capacity(5, 4).is_err());
+    for slack in [f64::NAN, f64::INFINITY, -0.1] {
+        let refused = SlotTable::with_slots(&one, 64, slack).unwrap_err();
+        assert!(matches!(
+            refused,
+            BuildError::Fraction { field: "slack", .. }
+        ));
+    }
+    // The largest and the smallest weight together: shares are still shares.
+    let far = Members::new([
+        Member::new("a").with_weight(Members::WEIGHT_MAX),
+        Member::new("b").with_weight(Members::WEIGHT_MIN),
+    ])
+    .unwrap();
+    for placement in [
+        Box::new(Rendezvous::new(&far).unwrap()) as Box<dyn Placement>,
+        Box::new(SlotTable::with_slots(&far, 512, 0.05).unwrap()),
+    ] {
+        for n in 0..100 {
+            assert_eq!(far[placement.owner(hash(n))].name(), "a");
+        }
+    }
 }
