@@ -21,10 +21,7 @@ const SERVICES: [(&str, &str); 9] = [
     ("nginx", "nginx"),
     ("chromium", "chromium"),
     ("gcc", "gcc"),
-    (
-        "/usr/include/libmemcached/memcached.h",
-        "libmemcached-dev",
-    ),
+    ("/usr/include/libmemcached/memcached.h", "libmemcached-dev"),
 ];
 
 /// Where Debian asks whether a package's installation may start its service.
