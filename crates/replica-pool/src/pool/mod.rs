@@ -258,7 +258,8 @@ impl<E: Engine> Pool<E> {
         loop {
             let (route, primary, epoch) = inner.route(&need);
             let by_primary = matches!(route, Route::Serve(member) if Some(member) == primary);
-            if by_primary && patient {
+            // Nobody waits for replicas that do not answer.
+            if by_primary && patient && inner.known().1 > 1 {
                 patient = false;
                 let until = deadline.min(Instant::now() + inner.options.catch_up_max);
                 inner.replica_ready(&need, until).await;
