@@ -118,7 +118,7 @@ struct Liar(u32, std::rc::Rc<std::cell::Cell<u32>>);
 impl Hash for Liar {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.1.set(self.1.get() + 1);
-        (self.0 ^ self.1.get() % 3).hash(state);
+        (self.0 ^ (self.1.get() % 3)).hash(state);
     }
 }
 
