@@ -57,7 +57,8 @@
 //!
 //! `std` (default): all but [`paseto`], [`paserk`], [`Claims`] and [`Verifier`], which need `alloc` alone.
 //! `tower`: the layer over `http` requests. `axum`: extractors for axum 0.8. `cache`: tokens
-//! that were verified a moment ago are not verified again. `compact`: short tokens, by
+//! that were verified a moment ago are not verified again. `tracing`:
+//! events at target `stackbeam_session`, ids as keyed hashes alone. `compact`: short tokens, by
 //! aws-lc-rs. `aws-lc-rs`: signing twice as fast. `password`: PASERK keys under a password.
 //! `redis`, `postgres`, `memcached`, `sqlite`: stores. `conformance`: the suite that every store passes.
 //! `jwt`: reading tokens of others. `legacy`: reading Fernet tokens and private cookies. `vectors`: for
@@ -72,6 +73,8 @@ mod cache;
 mod claims;
 #[cfg(feature = "compact")]
 mod compact;
+#[cfg(feature = "std")]
+mod event;
 mod format;
 mod hash;
 #[cfg(feature = "jwt")]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::event::event;
 use crate::format::{DerivedKey, TokenKey};
 use crate::key::{Key, KeyError, KeyId};
 use crate::source::{self, KeySource, PaserkKey, SourceError};
@@ -194,6 +195,7 @@ impl<K: TokenKey> KeyRing<K> {
             });
             entries.sort_by_key(|entry| entry.activates);
             mend(entries);
+            event!(info, key = ?id, ?activates, "a key was added");
             Ok(id)
         })
     }
@@ -212,6 +214,7 @@ impl<K: TokenKey> KeyRing<K> {
                 .find(|entry| entry.id == id)
                 .ok_or(RingError::Unknown)?;
             entry.revoked = true;
+            event!(warn, key = ?id, "a key was revoked");
             if self.0.derived.is_none() {
                 mend(&mut table.entries);
             }

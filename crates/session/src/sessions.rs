@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 #[cfg(feature = "cache")]
 use crate::cache::TokenCache;
 use crate::claims::{Claims, Level, SessionId};
+use crate::event::event;
 use crate::format::{IssuingKey, TokenKey};
 use crate::key::{Key, KeyError, KeyId};
 use crate::policy::Policy;
@@ -373,6 +374,16 @@ impl<T: DeserializeOwned, R: Revocations, K: TokenKey> Sessions<T, R, K> {
     }
 
     fn opened(
+        &self,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<(Claims<T>, KeyId, KeyState), VerifyError> {
+        self.open(token, now).inspect_err(|_why| {
+            event!(debug, why = %_why, "a token was refused");
+        })
+    }
+
+    fn open(
         &self,
         token: &str,
         now: Timestamp,

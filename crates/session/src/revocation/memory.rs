@@ -19,6 +19,7 @@ use super::set::Set;
 use super::waiters::Waiters;
 use super::{Applied, FeedError, RevocationQuery, Revocations, Verdict};
 use crate::claims::SessionId;
+use crate::event::event;
 use crate::hash::keyed;
 use crate::key::{Key, KeyError};
 use crate::time::Timestamp;
@@ -324,6 +325,7 @@ impl MemoryRevocations {
         let change = change();
         self.merge(&mut writer, change, now.after(self.shared.lifetime), now)?;
         writer.sent += 1;
+        event!(info, ?change, "sessions were ended");
         Ok(self.message(writer.sent, Some(change), now))
     }
 

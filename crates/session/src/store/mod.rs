@@ -90,6 +90,14 @@ impl StoreKey {
         Self::of(key, b"stackbeam-session store 1", &session.0)
     }
 
+    /// Enough of the keyed hash to tell sessions apart in a log.
+    #[cfg(feature = "tracing")]
+    fn tag(&self) -> impl fmt::Display + use<> {
+        let mut tag = [0; 8];
+        tag.copy_from_slice(&self.0[..8]);
+        format!("{:016x}", u64::from_be_bytes(tag))
+    }
+
     fn of_reference(key: &Key, family: &[u8]) -> Self {
         Self::of(key, b"stackbeam-session reference 1", family)
     }

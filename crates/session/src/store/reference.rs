@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq;
 
 use super::{ATTEMPTS_MAX, NewRecord, Store, StoreError, StoreKey, SubjectKey};
+use crate::event::event;
 use crate::hash::keyed;
 use crate::key::{Key, KeyError};
 use crate::policy::Policy;
@@ -314,6 +315,7 @@ impl<S: Store> References<S> {
             return Ok(());
         }
         self.store.delete(parsed.key, now).await?;
+        event!(warn, session = %parsed.key.tag(), "a reference was used after it had been replaced; its session has been ended");
         Err(ReferenceError::Reused)
     }
 
