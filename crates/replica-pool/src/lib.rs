@@ -53,6 +53,7 @@
 //!
 //! None by default: the core has no runtime.
 //!
+//! * `metrics`: `PoolStats::report`, the counters for Prometheus and its like. Brings `tokio`.
 //! * `serde`: what two processes say to each other can be serialised.
 //! * `tokio`: the shells that run the cores, with `tracing` events at failovers and changed roles.
 //! * `postgres`: PostgreSQL servers that replicate by streaming. Brings `tokio`.

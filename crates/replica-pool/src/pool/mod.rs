@@ -2,6 +2,8 @@
 
 mod endpoint;
 mod lease;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod options;
 mod probe;
 mod stats;
