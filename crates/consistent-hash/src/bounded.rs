@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::check_fraction;
 use crate::mix;
@@ -57,12 +57,12 @@ pub struct BoundedLoad<P> {
     shares: Box<[f64]>,
     loads: Box<[AtomicUsize]>,
     total: AtomicUsize,
-    taken: AtomicU64,
-    looked_at: AtomicU64,
-    fell_back: AtomicU64,
+    taken: AtomicUsize,
+    looked_at: AtomicUsize,
+    fell_back: AtomicUsize,
 }
 
-/// What a [`BoundedLoad`] has done; counters only grow.
+/// What a [`BoundedLoad`] has done; counters only grow, and start again at 2^32 where a `usize` has 32 bits.
 ///
 /// `looked_at >= taken >= fell_back`, and when nobody is between two steps `in_hand` is what was taken less what
 /// was given back.
@@ -143,9 +143,9 @@ impl<P: Placement> BoundedLoad<P> {
             shares: shares.into(),
             loads: (0..nodes).map(|_| AtomicUsize::new(0)).collect(),
             total: AtomicUsize::new(0),
-            taken: AtomicU64::new(0),
-            looked_at: AtomicU64::new(0),
-            fell_back: AtomicU64::new(0),
+            taken: AtomicUsize::new(0),
+            looked_at: AtomicUsize::new(0),
+            fell_back: AtomicUsize::new(0),
         })
     }
 
@@ -167,7 +167,7 @@ impl<P: Placement> BoundedLoad<P> {
     pub fn take(&self, hash: u64) -> NodeIx {
         // Counted in the sum first and in the node after, so that the sum never lags behind the nodes.
         let total = self.total.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut looked_at = 0_u64;
+        let mut looked_at = 0;
         let node = self.probe(hash, total, &mut looked_at).unwrap_or_else(|| {
             self.fell_back.fetch_add(1, Ordering::Relaxed);
             self.least_loaded()
@@ -177,13 +177,13 @@ impl<P: Placement> BoundedLoad<P> {
         node
     }
 
-    fn probe(&self, hash: u64, total: usize, looked_at: &mut u64) -> Option<NodeIx> {
+    fn probe(&self, hash: u64, total: usize, looked_at: &mut usize) -> Option<NodeIx> {
         let mut found = None;
         let mut look = |node| {
             *looked_at += 1;
             let got = self.try_take(node, total);
             found = got.then_some(node);
-            got || *looked_at >= Self::PROBES_MAX as u64
+            got || *looked_at >= Self::PROBES_MAX
         };
         match self.spill {
             Spill::Jump => {
@@ -271,9 +271,9 @@ impl<P: Placement> BoundedLoad<P> {
     #[must_use]
     pub fn stats(&self) -> BoundedLoadStats {
         BoundedLoadStats {
-            taken: self.taken.load(Ordering::Relaxed),
-            looked_at: self.looked_at.load(Ordering::Relaxed),
-            fell_back: self.fell_back.load(Ordering::Relaxed),
+            taken: self.taken.load(Ordering::Relaxed) as u64,
+            looked_at: self.looked_at.load(Ordering::Relaxed) as u64,
+            fell_back: self.fell_back.load(Ordering::Relaxed) as u64,
             in_hand: self.total.load(Ordering::SeqCst),
         }
     }

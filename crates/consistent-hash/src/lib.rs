@@ -39,10 +39,30 @@
 //! | [`SlotTable`] | O(1) | 2 bytes a slot | its keys, and some more where caps bind (1.3 times the least at 100 nodes with no slack) | to a slot |
 //! | [`Rendezvous`] | O(nodes), 16 at a time | 16 bytes a node, 60 more for each distinct weight | its keys only | exact |
 //! | [`Ring`] | O(1) expected | 11 to 14 bytes a point | its keys only | by number of points |
+//! | [`MultiProbe`] | O(probes), 21 by default | 24 to 40 bytes a node | its keys only | none |
 //! | [`Anchor`] | O(1) expected | 8 bytes a node | its keys only, but the order of removals matters | none |
 //! | [`JumpBack`], [`Flip`] | O(1) expected | 4 bytes | only the last one can leave | none |
 //! | [`Jump`] | O(log nodes) | 4 bytes | only the last one can leave | none |
 //! | [`Modulo`] | O(1) | 4 bytes | nearly all keys | none |
+//!
+//! Around them: [`BoundedLoad`] sends a key past a node that has more than its share; [`Spread`] puts replicas
+//! into several zones; [`Ranges::diff`] tells what moves between two placements; `to_bytes`, `from_bytes` and
+//! `fingerprint` let two processes prove that they agree; `Shared` (feature `sync`) is read by many threads
+//! while members change.
+//!
+//! # Laws
+//!
+//! Each is a test of that name in `tests/laws.rs`, over random members:
+//!
+//! * *Removing a member moves only its keys*: ring, rendezvous, multi-probe and anchor exactly; slot tables
+//!   move a little more where caps bind, which is stated there and measured.
+//! * *No survivor exchanges keys with a survivor*, with the same exception.
+//! * *More weight only gains keys*, and *a change of weight moves the share of the change*.
+//! * *The order of listing does not matter*, and *the same members by any history give the same owner*; for
+//!   [`Anchor`] history matters, and it says so.
+//! * *Draining excludes a member from new keys and moves no other*.
+//! * *Owners are distinct, own keys, and start with the owner*.
+//! * *Balance stays within the stated peak over mean*.
 //!
 //! # Costs
 //!
@@ -52,6 +72,8 @@
 //! # Features
 //!
 //! * `std` (default). Without it the crate needs `alloc` alone.
+//! * `serde`: members, ids and moves. Placements have bytes of their own.
+//! * `sync`: `Shared`, by arc-swap.
 //! * `interop`: other products' hash functions (module `interop`), rings (`Ketama`), tables (`Maglev`) and
 //!   `Ch3`, bit for bit.
 //! * `simd` (default): vectors for rendezvous hashing, of the CPU at hand with `std`, else of the target.
