@@ -7,7 +7,7 @@ use crate::error::SettleError;
 use crate::group::Group;
 use crate::log::codec::micros;
 use crate::log::record::{Record, Stored};
-use crate::message::{Message, MessageId, NotBefore};
+use crate::message::{Message, MessageId};
 use crate::options::Durability;
 use crate::shell::{Committed, Core, NotCommitted, block_on};
 use crate::state::group::Picked;
@@ -30,14 +30,6 @@ pub struct Lease {
 
 impl Lease {
     pub(crate) fn new(group: Group, p: &Picked, time: u64, stored: Stored) -> Self {
-        let message = Message {
-            body: stored.body,
-            key: stored.key,
-            dedup: stored.dedup,
-            priority: stored.priority,
-            not_before: NotBefore::Now,
-            headers: stored.headers,
-        };
         Self {
             group,
             seq: p.seq,
@@ -45,7 +37,7 @@ impl Lease {
             attempt: p.attempt,
             time,
             deadline: p.deadline,
-            message,
+            message: Message::from_stored(stored),
             settled: false,
         }
     }

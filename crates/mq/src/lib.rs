@@ -54,6 +54,7 @@
 //!
 //! # Features
 //!
+//! * `cli`: the tool `stackbeam-mq` (inspect, verify, tail, stats, repair, redrive, bench), and `check`.
 //! * `metrics`: `Stats::report`, the counters for Prometheus and its like.
 //! * `tokio`: [`worker`], a pool of handlers with heartbeat, retries and drain, which can follow an
 //!   [`autoscale::Autoscaler`].
@@ -63,6 +64,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod autoscale;
+#[cfg(feature = "cli")]
+pub mod check;
 mod error;
 mod group;
 mod lease;

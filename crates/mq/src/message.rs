@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use crate::log::record::Stored;
+
 /// Identifies a message within one queue. Ids grow in publish order, across all topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(pub(crate) u64);
@@ -101,6 +103,18 @@ impl Message {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// A stored message, whose delay is over or does not matter.
+    pub(crate) fn from_stored(stored: Stored) -> Self {
+        Self {
+            body: stored.body,
+            key: stored.key,
+            dedup: stored.dedup,
+            priority: stored.priority,
+            not_before: NotBefore::Now,
+            headers: stored.headers,
+        }
     }
 
     /// The body.
