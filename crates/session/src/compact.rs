@@ -167,8 +167,8 @@ struct Wire<'a, T> {
     expires: u64,
     authenticated: u64,
     ends: u64,
-    generation: u64,
-    level: Level,
+    /// The generation, and the level in the low two bits.
+    standing: u64,
     data: T,
 }
 
@@ -186,8 +186,9 @@ pub(crate) fn write<T: Serialize>(claims: &Claims<T>) -> Result<Vec<u8>, Unreada
         expires: after(claims.expires_at)?,
         authenticated: (issued.checked_sub(claims.authenticated_at.as_secs())).ok_or_else(out)?,
         ends: after(claims.ends_at)?,
-        generation: claims.generation,
-        level: claims.level,
+        standing: (claims.generation.checked_mul(4))
+            .map(|generation| generation | u64::from(claims.level.number()))
+            .ok_or_else(out)?,
         data: &claims.data,
     })?)
 }
@@ -216,8 +217,8 @@ pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<Claims<T>, Unrea
             .map(Timestamp::from_secs)
             .ok_or_else(out)?,
         ends_at: after(wire.ends)?,
-        generation: wire.generation,
-        level: wire.level,
+        generation: wire.standing >> 2,
+        level: Level::of((wire.standing & 3).to_le_bytes()[0]).ok_or_else(out)?,
         data: wire.data,
     })
 }

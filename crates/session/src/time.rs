@@ -5,6 +5,25 @@ use core::time::Duration;
 #[cfg(feature = "std")]
 use std::time::{SystemTime, UNIX_EPOCH};
 
+const YEAR_2000: u64 = 946_684_800;
+#[cfg(feature = "std")]
+const YEAR_2100: u64 = 4_102_444_800;
+
+#[cfg(feature = "std")]
+const fn days_of(year: u64) -> u64 {
+    if year.is_multiple_of(4) { 366 } else { 365 }
+}
+
+/// Days of a month, in the years from 2000 to 2099.
+const fn days_in(year: u64, month: u64) -> u64 {
+    match month {
+        2 if year.is_multiple_of(4) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
 /// Seconds since the Unix epoch. Tokens carry whole seconds, so nothing here is finer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(u64);
@@ -53,7 +72,81 @@ impl Timestamp {
         jiff::Timestamp::from_second(i64::try_from(self.0).ok()?).ok()
     }
 
+    /// `YYYY-MM-DDTHH:MM:SSZ`, as `jiff` writes it, for the years that tokens are of: a token has four of
+    /// them. `None` leaves it to `jiff`.
+    #[cfg(feature = "std")]
+    pub(crate) fn to_text(self) -> Option<[u8; 20]> {
+        if !(YEAR_2000..YEAR_2100).contains(&self.0) {
+            return None;
+        }
+        let (mut day, second) = ((self.0 - YEAR_2000) / 86_400, (self.0 - YEAR_2000) % 86_400);
+        // Of the years from 2000 to 2099, each fourth is a leap year, beginning with the first.
+        let mut year = 2000 + day / 1461 * 4;
+        day %= 1461;
+        while day >= days_of(year) {
+            day -= days_of(year);
+            year += 1;
+        }
+        let mut month = 1;
+        while day >= days_in(year, month) {
+            day -= days_in(year, month);
+            month += 1;
+        }
+        let mut text = *b"0000-00-00T00:00:00Z";
+        let parts = [
+            (0, year / 100),
+            (2, year % 100),
+            (5, month),
+            (8, day + 1),
+            (11, second / 3600),
+            (14, second / 60 % 60),
+            (17, second % 60),
+        ];
+        for (at, number) in parts {
+            let [tens, ones] = [number / 10, number % 10].map(|digit| digit.to_le_bytes()[0]);
+            text[at] = b'0' + tens;
+            text[at + 1] = b'0' + ones;
+        }
+        Some(text)
+    }
+
+    /// The reverse of [`to_text`](Self::to_text), for exactly what it writes.
+    fn from_text(text: &[u8; 20]) -> Option<Self> {
+        let two = |at: usize| {
+            let [tens, ones] = [text[at], text[at + 1]].map(|digit| digit.wrapping_sub(b'0'));
+            (tens < 10 && ones < 10).then_some(u64::from(tens) * 10 + u64::from(ones))
+        };
+        let marks = [
+            (4, b'-'),
+            (7, b'-'),
+            (10, b'T'),
+            (13, b':'),
+            (16, b':'),
+            (19, b'Z'),
+        ];
+        if marks.iter().any(|(at, mark)| text[*at] != *mark) || &text[..2] != b"20" {
+            return None;
+        }
+        let (year, month, day) = (2000 + two(2)?, two(5)?, two(8)?);
+        let (hour, minute, second) = (two(11)?, two(14)?, two(17)?);
+        if !(1..=12).contains(&month) || !(1..=days_in(year, month)).contains(&day) {
+            return None;
+        }
+        if hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        let years = (year - 2000) * 365 + (year - 1997) / 4;
+        let months: u64 = (1..month).map(|month| days_in(year, month)).sum();
+        let days = years + months + day - 1;
+        Some(Self(
+            YEAR_2000 + days * 86_400 + hour * 3600 + minute * 60 + second,
+        ))
+    }
+
     pub(crate) fn from_iso(text: &str) -> Option<Self> {
+        if let Some(time) = text.as_bytes().try_into().ok().and_then(Self::from_text) {
+            return Some(time);
+        }
         let time: jiff::Timestamp = text.parse().ok()?;
         u64::try_from(time.as_second()).ok().map(Self)
     }
@@ -73,5 +166,35 @@ impl From<SystemTime> for Timestamp {
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Timestamp({}s)", self.0)
+    }
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_day_of_a_century_is_written_and_read_as_the_library_does() {
+        for day in 0..36_525_u64 {
+            let time = Timestamp(YEAR_2000 + day * 86_400 + day * 7919 % 86_400);
+            let expected = time.to_jiff().unwrap().to_string();
+            let text = time.to_text().unwrap();
+            assert_eq!(text, expected.as_bytes());
+            assert_eq!(Timestamp::from_text(&text), Some(time));
+        }
+        assert_eq!(Timestamp(YEAR_2000 - 1).to_text(), None);
+        assert_eq!(Timestamp(YEAR_2100).to_text(), None);
+        for bad in [
+            b"2026-02-29T00:00:00Z",
+            b"2026-13-01T00:00:00Z",
+            b"2026-00-01T00:00:00Z",
+            b"2026-01-00T00:00:00Z",
+            b"2026-01-01T24:00:00Z",
+            b"2026-01-01T00:60:00Z",
+            b"2026-01-01T00:00:6:Z",
+            b"2026-01-01 00:00:00Z",
+        ] {
+            assert_eq!(Timestamp::from_text(bad), None);
+        }
     }
 }

@@ -68,7 +68,7 @@ pub enum Level {
 }
 
 impl Level {
-    const fn of(number: u8) -> Option<Self> {
+    pub(crate) const fn of(number: u8) -> Option<Self> {
         match number {
             1 => Some(Self::Aal1),
             2 => Some(Self::Aal2),

@@ -34,7 +34,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Level {
-    const fn number(self) -> u8 {
+    pub(crate) const fn number(self) -> u8 {
         match self {
             Self::Aal1 => 1,
             Self::Aal2 => 2,
@@ -55,6 +55,10 @@ impl Serialize for Level {
 
 impl Serialize for Iso {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Some(text) = self.0.to_text() {
+            return serializer
+                .serialize_str(core::str::from_utf8(&text).map_err(serde::ser::Error::custom)?);
+        }
         let time = (self.0.to_jiff())
             .ok_or_else(|| serde::ser::Error::custom("a time after the year 9999"))?;
         serializer.collect_str(&time)
