@@ -1,9 +1,12 @@
 //! lru-cache beside other caches.
 
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{error::Error, hint::black_box, io::Read, path::Path, thread};
 
-use stackbeam_lru_cache::{Adaptive, Builder, Cache, Fifo, Gdsf, Lru, Policy, sync};
+use stackbeam_lru_cache::load::ReadThrough;
+use stackbeam_lru_cache::{Adaptive, Builder, Cache, Fifo, Gdsf, Life, Lru, Policy, sync};
 
 use crate::kit::{Duel, Figure, Goal, Report, Zipf, heap_bytes};
 
@@ -19,6 +22,8 @@ const TRACES: [&str; 6] = ["oltp", "p3", "p12x", "orm-busy", "mooncake-conv", "w
 pub(super) fn figures(report: &mut Report<'_>) -> Result<(), Box<dyn Error>> {
     throughput(report);
     plain_lru(report);
+    one_load(report)?;
+    tag(report);
     if !report.only_duels() {
         memory(report);
         misses(report)?;
@@ -207,6 +212,87 @@ fn plain_lru(report: &mut Report<'_>) {
     .goal(Goal::Times(1.0))
     .how("Zipf 0.99 over 1 M keys, 100 000 entries, u64 to u64, default hashers")
     .run(report);
+}
+
+/// How long does it take until a thousand tasks that ask for one missing key all have it?
+fn one_load(report: &mut Report<'_>) -> Result<(), Box<dyn Error>> {
+    const TASKS: usize = 1_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let next = Cell::new(0_u64);
+    let key = || {
+        next.set(next.get() + 1);
+        next.get()
+    };
+    let loads = Arc::new(AtomicU64::new(0));
+    let load = |loads: Arc<AtomicU64>| async move {
+        loads.fetch_add(1, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        Ok::<u64, ()>(7)
+    };
+    let ours: ReadThrough<u64, u64, ()> = ReadThrough::new(sync::Cache::new(1_000));
+    let quick = Arc::new(quick_cache::sync::Cache::<u64, u64>::new(1_000));
+    let moka: moka::future::Cache<u64, u64> = moka::future::Cache::new(1_000);
+    let all = |ask: &dyn Fn() -> tokio::task::JoinHandle<u64>| {
+        runtime.block_on(async {
+            let tasks: Vec<_> = (0..TASKS).map(|_| ask()).collect();
+            for task in tasks {
+                assert_eq!(task.await.expect("no task panics"), 7);
+            }
+        });
+    };
+    let (mut asked, our_loads) = (0, Arc::new(AtomicU64::new(0)));
+    Duel::new("1000 tasks ask for one missing key", 1, || {
+        let key = key();
+        asked += 1;
+        all(&|| {
+            let (ours, loads) = (ours.clone(), Arc::clone(&our_loads));
+            tokio::spawn(async move { ours.get_or_load(&key, || load(loads)).await.expect("7") })
+        });
+    })
+    .against("quick_cache", || {
+        let key = key();
+        all(&|| {
+            let (quick, loads) = (Arc::clone(&quick), Arc::clone(&loads));
+            tokio::spawn(async move {
+                quick
+                    .get_or_insert_async(&key, load(loads))
+                    .await
+                    .expect("7")
+            })
+        });
+    })
+    .against("moka", || {
+        let key = key();
+        all(&|| {
+            let (moka, loads) = (moka.clone(), Arc::clone(&loads));
+            tokio::spawn(async move { moka.try_get_with(key, load(loads)).await.expect("7") })
+        });
+    })
+    .goal(Goal::Times(1.0))
+    .how("on a runtime of one thread; the loader yields once")
+    .run(report);
+    assert_eq!(our_loads.load(Ordering::Relaxed), asked, "one load a key");
+    Ok(())
+}
+
+/// How long does the caller wait for 100 000 of a million entries to be invalidated by their tag?
+fn tag(report: &mut Report<'_>) {
+    let cache: sync::Cache<u64, u64> = sync::Cache::new(1_000_000);
+    let tag = cache.tag("tenth");
+    for key in 0..1_000_000 {
+        if key % 10 == 0 {
+            cache.insert_with(key, key, Life::new().tag(&tag));
+        } else {
+            cache.insert(key, key);
+        }
+    }
+    Duel::new("tag invalidation, 100 000 of 1 000 000 entries", 1, || {
+        cache.invalidate_tag("tenth");
+    })
+    .goal(Goal::AtMost(1000.0))
+    .how("caller's time; the first time invalidates the entries, the next ones do the same work")
+    .run(report);
+    assert!(cache.get(&0).is_none() && cache.get(&1).is_some());
 }
 
 /// How many bytes of heap does an entry take, when the cache is full and three times as many keys came?
