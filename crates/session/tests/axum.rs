@@ -13,8 +13,9 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use stackbeam_session::{
     Authenticated, Key, KeyRing, NoRevocations, Policy, Refusal, SessionLayer, Sessions, Timestamp,
+    claims_of,
 };
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -468,4 +469,25 @@ mod web {
         );
         assert_eq!(site.send("GET", "/", &[("cookie", &long)]).await.1, "None");
     }
+}
+
+#[tokio::test]
+async fn a_service_that_is_no_axum_handler_asks_the_extensions() {
+    let sessions = sessions();
+    let token = sessions.issue("ann", 7, Timestamp::now()).unwrap();
+    let service = tower::service_fn(async |request: Request<()>| {
+        let who = claims_of::<u8>(request.extensions());
+        Ok::<_, std::convert::Infallible>(Response::new(who.map(|claims| claims.data)))
+    });
+    let service = SessionLayer::authorization(sessions, "Token").layer(service);
+    let request = |token: &str| Request::get("/").header("authorization", format!("Token {token}"));
+    let answer = service.clone().oneshot(request(&token).body(()).unwrap());
+    assert_eq!(answer.await.unwrap().into_body(), Ok(7));
+    let answer = service.oneshot(Request::new(()));
+    assert_eq!(answer.await.unwrap().into_body(), Err(Refusal::Missing));
+    // Where no layer was passed, nobody asks.
+    assert_eq!(
+        claims_of::<u8>(Request::new(()).extensions()).map(drop),
+        Err(Refusal::Missing)
+    );
 }

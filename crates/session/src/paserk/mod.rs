@@ -25,8 +25,10 @@ use zeroize::Zeroizing;
 use crate::key::{Key, KeyError};
 use crate::keypair::SecretKey;
 
+#[cfg(all(feature = "password", feature = "std"))]
+pub use password::wrap_with_password;
 #[cfg(feature = "password")]
-pub use password::{PasswordCost, unwrap_with_password, wrap_with_password};
+pub use password::{PasswordCost, unwrap_with_password};
 pub use pie::unwrap;
 #[cfg(feature = "std")]
 pub use pie::wrap;

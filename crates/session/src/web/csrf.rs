@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 
 use crate::claims::SessionId;
 use crate::hash::keyed;
-use crate::key::{Key, KeyError};
+use crate::key::Key;
 
 pub(super) const HEADER: &str = "x-csrf-token";
 const RANDOM: usize = 16;
@@ -80,7 +80,7 @@ impl Guard {
     }
 
     #[cfg(feature = "axum")]
-    pub(super) fn token(&self, session: SessionId) -> Result<Option<String>, KeyError> {
+    pub(super) fn token(&self, session: SessionId) -> Result<Option<String>, crate::key::KeyError> {
         let Some(key) = &self.key else {
             return Ok(None);
         };

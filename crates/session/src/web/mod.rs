@@ -12,5 +12,5 @@ pub use cookie::SameSite;
 #[cfg(feature = "axum")]
 pub use extract::{Aal2, Aal3, AtLeast, AtLeastLevel, Authenticated, Fresh, Rejected, Session};
 pub use layer::SessionLayer;
-pub use seen::Refusal;
+pub use seen::{Refusal, claims_of};
 pub use service::{SessionFuture, SessionService};

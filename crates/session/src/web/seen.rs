@@ -48,6 +48,10 @@ pub(super) type Issue<T> =
     dyn Fn(Level, &str, T, Timestamp) -> Result<String, IssueError> + Send + Sync;
 
 /// What a layer and all its requests share.
+#[cfg_attr(
+    not(feature = "axum"),
+    expect(dead_code, reason = "what extractors alone use")
+)]
 pub(super) struct Shared<T> {
     pub(super) cookie: Option<Cookie>,
     pub(super) reject: Box<Reject>,
@@ -57,6 +61,10 @@ pub(super) struct Shared<T> {
 }
 
 /// One request: what came in, and what the answer shall say.
+#[cfg_attr(
+    not(feature = "axum"),
+    expect(dead_code, reason = "what extractors alone use")
+)]
 pub(super) struct Seen<T> {
     pub(super) shared: Arc<Shared<T>>,
     pub(super) now: Timestamp,
@@ -66,7 +74,24 @@ pub(super) struct Seen<T> {
     pub(super) answer: Mutex<Answer>,
 }
 
+/// Who asks, for a service that is no axum handler: from the extensions of a request that came through a
+/// `SessionLayer` of the same `T`.
+///
+/// # Errors
+///
+/// [`Refusal`]; [`Refusal::Missing`] also where no such layer was passed.
+pub fn claims_of<T: Send + Sync + 'static>(
+    extensions: &http::Extensions,
+) -> Result<Arc<Claims<T>>, Refusal> {
+    let seen = extensions.get::<Arc<Seen<T>>>().ok_or(Refusal::Missing)?;
+    seen.outcome.clone()
+}
+
 #[derive(Default)]
+#[cfg_attr(
+    not(feature = "axum"),
+    expect(dead_code, reason = "what extractors alone use")
+)]
 pub(super) enum Answer {
     #[default]
     Nothing,
