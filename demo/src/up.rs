@@ -49,7 +49,7 @@ pub(crate) async fn up(options: &UpOptions) -> Result<(), UpError> {
         token: token.clone(),
         pid: std::process::id(),
     };
-    if let Err(over) = supervisor.remove_at_end(run.path()).await {
+    if let Err(over) = supervisor.remove_file_at_end(run.path()).await {
         tracing::warn!(over, "the run ended while it started");
     }
     run.write().map_err(io("making the run findable"))?;

@@ -37,7 +37,7 @@ impl RunFolder {
         let name = random_hex().map_err(trouble("cannot name a folder in", &temp_dir()))?;
         let path = temp_dir().join(format!("stackbeam-{}", name.get(..16).unwrap_or(&name)));
         let mut guard = Guard::start(Stdio::null()).map_err(no_guard)?;
-        guard.remove_at_end(&path);
+        guard.remove_folder_at_end(&path);
         DirBuilder::new()
             .mode(0o700)
             .create(&path)

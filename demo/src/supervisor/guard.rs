@@ -22,8 +22,10 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum ToGuard {
-    /// Remove this file (and the folder it is in, if then empty) or this folder at the end.
-    Remove(PathBuf),
+    /// Remove this folder at the end.
+    Folder(PathBuf),
+    /// Remove this file at the end, and the folder it is in if that is empty then.
+    File(PathBuf),
     /// This process is ours.
     Watch(u32),
     /// All has been cleaned up.
@@ -61,15 +63,20 @@ impl Guard {
         self.tell(&ToGuard::Watch(pid));
     }
 
-    /// Puts a file or folder under its care; it need not exist yet.
-    pub(super) fn remove_at_end(&mut self, path: &Path) {
-        self.tell(&ToGuard::Remove(path.to_owned()));
+    /// Puts a folder under its care; it need not exist yet.
+    pub(super) fn remove_folder_at_end(&mut self, path: &Path) {
+        self.tell(&ToGuard::Folder(path.to_owned()));
+    }
+
+    /// Puts a file under its care, and the folder it is in once that is empty; neither need exist yet.
+    pub(super) fn remove_file_at_end(&mut self, path: &Path) {
+        self.tell(&ToGuard::File(path.to_owned()));
     }
 
     /// Removes the temporary folder, if there is one, and sends the guard home.
     pub(super) fn finish(&mut self, temporary: Option<&PathBuf>) {
         if let Some(folder) = temporary {
-            remove(folder);
+            remove_folder(folder);
         }
         self.tell(&ToGuard::Farewell);
         let _gone = tokio::task::block_in_place(|| self.child.wait());
@@ -86,11 +93,12 @@ impl Guard {
 
 /// The guard process itself.
 pub(crate) fn guard_main() {
-    let mut files = Vec::new();
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
     let mut pids = Vec::new();
     for line in io::stdin().lock().lines() {
         match line.ok().and_then(|line| serde_json::from_str(&line).ok()) {
-            Some(ToGuard::Remove(path)) => files.push(path),
+            Some(ToGuard::Folder(path)) => folders.push(path),
+            Some(ToGuard::File(path)) => files.push(path),
             Some(ToGuard::Watch(pid)) => {
                 // Only the living need watching; a run may have many restarts.
                 pids.retain(|pid| is_ours(*pid));
@@ -108,9 +116,8 @@ pub(crate) fn guard_main() {
         }
         gone_within(&pids, GONE);
     }
-    for path in &files {
-        remove(path);
-    }
+    folders.iter().for_each(|path| remove_folder(path));
+    files.iter().for_each(|path| remove_file(path));
 }
 
 #[expect(
@@ -151,15 +158,16 @@ fn is_ours(pid: u32) -> bool {
     }
 }
 
-fn remove(path: &Path) {
-    if path.is_file() {
-        let _gone = std::fs::remove_file(path);
-        if let Some(folder) = path.parent() {
-            // Fails, as it should, while other runs have files in it.
-            let _others = std::fs::remove_dir(folder);
-        }
-        return;
+/// The supervisor may have been killed between making the folder and making the file.
+fn remove_file(path: &Path) {
+    let _gone = std::fs::remove_file(path);
+    if let Some(folder) = path.parent() {
+        // Fails, as it should, while other runs have files in it.
+        let _others = std::fs::remove_dir(folder);
     }
+}
+
+fn remove_folder(path: &Path) {
     // A process that is just ending may still write; try again a few times.
     for _ in 0..5 {
         if std::fs::remove_dir_all(path).is_ok() || !path.exists() {

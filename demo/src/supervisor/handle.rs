@@ -112,8 +112,9 @@ impl Supervisor {
         self.ask(|answer| Message::Lag { to, answer }).await
     }
 
-    /// Has `path` removed if this process is killed before it can do so itself.
-    pub(crate) async fn remove_at_end(&self, path: PathBuf) -> Result<(), String> {
+    /// Has the file removed, and its folder once that is empty, if this process is killed before it can do
+    /// so itself.
+    pub(crate) async fn remove_file_at_end(&self, path: PathBuf) -> Result<(), String> {
         self.ask(|answer| Message::Remove { path, answer }).await
     }
 

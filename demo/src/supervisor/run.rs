@@ -316,7 +316,7 @@ impl Run {
                 let _gone = answer.send(Ok(()));
             }
             Message::Remove { path, answer } => {
-                self.guard.remove_at_end(&path);
+                self.guard.remove_file_at_end(&path);
                 let _gone = answer.send(Ok(()));
             }
             Message::Overdue { id, life } => self.overdue(&id, life),
