@@ -3,6 +3,7 @@
 mod consistent_hash;
 mod lb;
 mod lru_cache;
+mod mq;
 mod replica_pool;
 mod session;
 mod shard_router;
@@ -19,6 +20,7 @@ pub const ALL: &[(&str, Figures)] = &[
     ("consistent-hash", consistent_hash::figures),
     ("lb", lb::figures),
     ("lru-cache", lru_cache::figures),
+    ("mq", mq::figures),
     ("replica-pool", replica_pool::figures),
     ("session", session::figures),
     ("shard-router", shard_router::figures),

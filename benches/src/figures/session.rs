@@ -28,7 +28,9 @@ use stackbeam_session::{
     SessionLayer, Sessions, Store, StoreError, StoreKey, Timestamp,
 };
 use tower::Service;
-use tower_sessions::{Expiry, MemoryStore as TheirStore, Session as TheirSession, SessionManagerLayer};
+use tower_sessions::{
+    Expiry, MemoryStore as TheirStore, Session as TheirSession, SessionManagerLayer,
+};
 
 use crate::kit::{Duel, Figure, Goal, Report, heap_bytes, keys};
 
@@ -103,10 +105,17 @@ fn policy() -> Policy {
 
 fn ours<K: IssuingKey>(key: K) -> Fallible<Sessions<Data, NoRevocations, K>> {
     let ring = KeyRing::new(key, policy().absolute())?;
-    Ok(Sessions::new(ring, "login", "example.org", policy(), NoRevocations)?)
+    Ok(Sessions::new(
+        ring,
+        "login",
+        "example.org",
+        policy(),
+        NoRevocations,
+    )?)
 }
 
-const ISSUE: &str = "subject, id, times, a number and three roles; nonce, JSON and sealing included";
+const ISSUE: &str =
+    "subject, id, times, a number and three roles; nonce, JSON and sealing included";
 const VERIFY: &str = "text to claims whose times were checked; ours checks key id, purpose and all times, the rivals' expiry is a comparison of texts";
 
 pub(super) fn figures(report: &mut Report<'_>) -> Fallible<()> {
@@ -127,7 +136,12 @@ fn local(report: &mut Report<'_>) -> Fallible<()> {
     let pasetors_key = SymmetricKey::<V4>::generate()?;
     let pasetors = |claims: &Claims| -> Fallible<String> {
         let payload = serde_json::to_vec(claims)?;
-        Ok(LocalToken::encrypt(&pasetors_key, &payload, None, Some(b"login"))?)
+        Ok(LocalToken::encrypt(
+            &pasetors_key,
+            &payload,
+            None,
+            Some(b"login"),
+        )?)
     };
     let pasetors_token = pasetors(&claims())?;
 
@@ -148,46 +162,75 @@ fn local(report: &mut Report<'_>) -> Fallible<()> {
 
     let v4_key = paseto_v4::LocalKey::from(secret);
     let v4 = |claims| -> Fallible<String> {
-        Ok(paseto_v4::UnencryptedToken::new(claims).encrypt(&v4_key)?.to_string())
+        Ok(paseto_v4::UnencryptedToken::new(claims)
+            .encrypt(&v4_key)?
+            .to_string())
     };
     let v4_token = v4(claims())?;
 
-    Duel::new("v4.local issue", TOKENS as u64, times(|| {
-        black_box(sessions.issue("user-42", data(), now).expect("a token"));
-    }))
-    .against("pasetors", times(|| {
-        black_box(pasetors(&claims()).expect("a token"));
-    }))
-    .against("rusty_paseto", times(|| {
-        black_box(rusty(&claims()).expect("a token"));
-    }))
-    .against("paseto-v4", times(|| {
-        black_box(v4(claims()).expect("a token"));
-    }))
+    Duel::new(
+        "v4.local issue",
+        TOKENS as u64,
+        times(|| {
+            black_box(sessions.issue("user-42", data(), now).expect("a token"));
+        }),
+    )
+    .against(
+        "pasetors",
+        times(|| {
+            black_box(pasetors(&claims()).expect("a token"));
+        }),
+    )
+    .against(
+        "rusty_paseto",
+        times(|| {
+            black_box(rusty(&claims()).expect("a token"));
+        }),
+    )
+    .against(
+        "paseto-v4",
+        times(|| {
+            black_box(v4(claims()).expect("a token"));
+        }),
+    )
     .goal(Goal::Times(1.7))
     .how(ISSUE)
     .run(report);
 
-    Duel::new("v4.local verify", TOKENS as u64, times(|| {
-        black_box(sessions.verify(black_box(&token), now).expect("authentic"));
-    }))
-    .against("pasetors", times(|| {
-        let untrusted =
-            UntrustedToken::try_from(black_box(&pasetors_token).as_str()).expect("a token");
-        let trusted = LocalToken::decrypt(&pasetors_key, &untrusted, None, Some(b"login"));
-        let trusted = trusted.expect("authentic");
-        checked(&serde_json::from_str(trusted.payload()).expect("claims"));
-    }))
-    .against("rusty_paseto", times(|| {
-        let token = black_box(&rusty_token);
-        let payload = Paseto::<RustyV4, Local>::try_decrypt(token, &rusty_key, None, None);
-        checked(&serde_json::from_str(&payload.expect("authentic")).expect("claims"));
-    }))
-    .against("paseto-v4", times(|| {
-        let token: paseto_v4::EncryptedToken<Claims> = black_box(&v4_token).parse().expect("a token");
-        let opened = token.decrypt(&v4_key, &NoValidation::dangerous_no_validation());
-        checked(&opened.expect("authentic").claims);
-    }))
+    Duel::new(
+        "v4.local verify",
+        TOKENS as u64,
+        times(|| {
+            black_box(sessions.verify(black_box(&token), now).expect("authentic"));
+        }),
+    )
+    .against(
+        "pasetors",
+        times(|| {
+            let untrusted =
+                UntrustedToken::try_from(black_box(&pasetors_token).as_str()).expect("a token");
+            let trusted = LocalToken::decrypt(&pasetors_key, &untrusted, None, Some(b"login"));
+            let trusted = trusted.expect("authentic");
+            checked(&serde_json::from_str(trusted.payload()).expect("claims"));
+        }),
+    )
+    .against(
+        "rusty_paseto",
+        times(|| {
+            let token = black_box(&rusty_token);
+            let payload = Paseto::<RustyV4, Local>::try_decrypt(token, &rusty_key, None, None);
+            checked(&serde_json::from_str(&payload.expect("authentic")).expect("claims"));
+        }),
+    )
+    .against(
+        "paseto-v4",
+        times(|| {
+            let token: paseto_v4::EncryptedToken<Claims> =
+                black_box(&v4_token).parse().expect("a token");
+            let opened = token.decrypt(&v4_key, &NoValidation::dangerous_no_validation());
+            checked(&opened.expect("authentic").claims);
+        }),
+    )
     .goal(Goal::Times(1.35))
     .how(VERIFY)
     .run(report);
@@ -203,7 +246,12 @@ fn public(report: &mut Report<'_>) -> Fallible<()> {
     let pair = AsymmetricKeyPair::<V4>::generate()?;
     let pasetors = |claims: &Claims| -> Fallible<String> {
         let payload = serde_json::to_vec(claims)?;
-        Ok(PublicToken::sign(&pair.secret, &payload, None, Some(b"login"))?)
+        Ok(PublicToken::sign(
+            &pair.secret,
+            &payload,
+            None,
+            Some(b"login"),
+        )?)
     };
     let pasetors_token = pasetors(&claims())?;
     let secret = pair.secret.as_bytes();
@@ -221,7 +269,9 @@ fn public(report: &mut Report<'_>) -> Fallible<()> {
     let v4_secret = paseto_v4::SecretKey::random()?;
     let v4_public = v4_secret.public_key();
     let v4 = |claims| -> Fallible<String> {
-        Ok(paseto_v4::UnsignedToken::new(claims).sign(&v4_secret)?.to_string())
+        Ok(paseto_v4::UnsignedToken::new(claims)
+            .sign(&v4_secret)?
+            .to_string())
     };
     let v4_token = v4(claims())?;
 
@@ -242,25 +292,42 @@ fn public(report: &mut Report<'_>) -> Fallible<()> {
         checked(&opened.expect("authentic").claims);
     };
 
-    Duel::new("v4.public issue", TOKENS as u64, times(|| {
-        black_box(sessions.issue("user-42", data(), now).expect("a token"));
-    }))
-    .against("pasetors", times(|| {
-        black_box(pasetors(&claims()).expect("a token"));
-    }))
-    .against("rusty_paseto", times(|| {
-        black_box(rusty(&claims()).expect("a token"));
-    }))
-    .against("paseto-v4", times(|| {
-        black_box(v4(claims()).expect("a token"));
-    }))
+    Duel::new(
+        "v4.public issue",
+        TOKENS as u64,
+        times(|| {
+            black_box(sessions.issue("user-42", data(), now).expect("a token"));
+        }),
+    )
+    .against(
+        "pasetors",
+        times(|| {
+            black_box(pasetors(&claims()).expect("a token"));
+        }),
+    )
+    .against(
+        "rusty_paseto",
+        times(|| {
+            black_box(rusty(&claims()).expect("a token"));
+        }),
+    )
+    .against(
+        "paseto-v4",
+        times(|| {
+            black_box(v4(claims()).expect("a token"));
+        }),
+    )
     .goal(Goal::Times(1.8))
     .how(format!("{ISSUE}; feature aws-lc-rs"))
     .run(report);
 
-    Duel::new("v4.public verify", TOKENS as u64, times(|| {
-        black_box(sessions.verify(black_box(&token), now).expect("authentic"));
-    }))
+    Duel::new(
+        "v4.public verify",
+        TOKENS as u64,
+        times(|| {
+            black_box(sessions.verify(black_box(&token), now).expect("authentic"));
+        }),
+    )
     .against("pasetors", times(pasetors_verify))
     .against("rusty_paseto", times(rusty_verify))
     .against("paseto-v4", times(v4_verify))
@@ -268,9 +335,17 @@ fn public(report: &mut Report<'_>) -> Fallible<()> {
     .how(VERIFY)
     .run(report);
 
-    Duel::new("v4.public verify again, through the cache", TOKENS as u64, times(|| {
-        black_box(sessions.verify_shared(black_box(&token), now).expect("authentic"));
-    }))
+    Duel::new(
+        "v4.public verify again, through the cache",
+        TOKENS as u64,
+        times(|| {
+            black_box(
+                sessions
+                    .verify_shared(black_box(&token), now)
+                    .expect("authentic"),
+            );
+        }),
+    )
     .against("pasetors", times(pasetors_verify))
     .against("rusty_paseto", times(rusty_verify))
     .against("paseto-v4", times(v4_verify))
@@ -288,8 +363,12 @@ fn compact(report: &mut Report<'_>) -> Fallible<()> {
     let jar_key = cookie::Key::generate();
     let jar = |claims: &Claims| -> Fallible<String> {
         let mut jar = cookie::CookieJar::new();
-        jar.private_mut(&jar_key).add(("id", serde_json::to_string(claims)?));
-        Ok(jar.get("id").map(|cookie| cookie.value().to_owned()).unwrap_or_default())
+        jar.private_mut(&jar_key)
+            .add(("id", serde_json::to_string(claims)?));
+        Ok(jar
+            .get("id")
+            .map(|cookie| cookie.value().to_owned())
+            .unwrap_or_default())
     };
     let jar_value = jar(&claims())?;
     report.figure(
@@ -298,24 +377,38 @@ fn compact(report: &mut Report<'_>) -> Fallible<()> {
             .goal(Goal::AtMost(120.0))
             .how("user id, session id, times, a number and three roles"),
     );
-    Duel::new("compact issue", TOKENS as u64, times(|| {
-        black_box(sessions.issue("user-42", data(), now).expect("a token"));
-    }))
-    .against("cookie's private jar", times(|| {
-        black_box(jar(&claims()).expect("a value"));
-    }))
+    Duel::new(
+        "compact issue",
+        TOKENS as u64,
+        times(|| {
+            black_box(sessions.issue("user-42", data(), now).expect("a token"));
+        }),
+    )
+    .against(
+        "cookie's private jar",
+        times(|| {
+            black_box(jar(&claims()).expect("a value"));
+        }),
+    )
     .goal(Goal::Times(2.0))
     .how(ISSUE)
     .run(report);
     let original = cookie::Cookie::new("id", jar_value);
-    Duel::new("compact verify", TOKENS as u64, times(|| {
-        black_box(sessions.verify(black_box(&token), now).expect("authentic"));
-    }))
-    .against("cookie's private jar", times(|| {
-        let jar = cookie::CookieJar::new();
-        let opened = jar.private(&jar_key).decrypt(black_box(&original).clone());
-        checked(&serde_json::from_str(opened.expect("authentic").value()).expect("claims"));
-    }))
+    Duel::new(
+        "compact verify",
+        TOKENS as u64,
+        times(|| {
+            black_box(sessions.verify(black_box(&token), now).expect("authentic"));
+        }),
+    )
+    .against(
+        "cookie's private jar",
+        times(|| {
+            let jar = cookie::CookieJar::new();
+            let opened = jar.private(&jar_key).decrypt(black_box(&original).clone());
+            checked(&serde_json::from_str(opened.expect("authentic").value()).expect("claims"));
+        }),
+    )
     .goal(Goal::Times(2.0))
     .how(VERIFY)
     .run(report);
@@ -365,13 +458,20 @@ fn revocation(report: &mut Report<'_>) -> Fallible<()> {
             .how("ids that were never ended"),
     );
     let (mut ours, mut theirs) = (strangers.iter().cycle(), strangers.iter().cycle());
-    Duel::new("check of a session among 1 000 000 ended", TOKENS as u64, times(|| {
-        claims.session = *ours.next().expect("a cycle");
-        black_box(known.check(&RevocationQuery::new(&claims), now));
-    }))
-    .against("a Bloom filter of 0.1 % (fastbloom)", times(|| {
-        black_box(bloom.contains(theirs.next().expect("a cycle").as_bytes()));
-    }))
+    Duel::new(
+        "check of a session among 1 000 000 ended",
+        TOKENS as u64,
+        times(|| {
+            claims.session = *ours.next().expect("a cycle");
+            black_box(known.check(&RevocationQuery::new(&claims), now));
+        }),
+    )
+    .against(
+        "a Bloom filter of 0.1 % (fastbloom)",
+        times(|| {
+            black_box(bloom.contains(theirs.next().expect("a cycle").as_bytes()));
+        }),
+    )
     .goal(Goal::AtMost(20.0))
     .how("the whole check: hash, set, subject, prefixes, global")
     .run(report);
@@ -388,7 +488,12 @@ impl Counting {
 }
 
 impl Store for Counting {
-    async fn create(&self, key: StoreKey, record: NewRecord, now: Timestamp) -> Result<u64, StoreError> {
+    async fn create(
+        &self,
+        key: StoreKey,
+        record: NewRecord,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         self.count();
         self.0.create(key, record, now).await
     }
@@ -405,7 +510,12 @@ impl Store for Counting {
         self.count();
         self.0.update(key, version, data, now).await
     }
-    async fn touch(&self, key: StoreKey, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    async fn touch(
+        &self,
+        key: StoreKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.count();
         self.0.touch(key, until, now).await
     }
@@ -424,7 +534,9 @@ fn writes(report: &mut Report<'_>) -> Fallible<()> {
     runtime.block_on(async {
         let reference = references.begin("user-42", b"state", begun).await?;
         for read in 0..1000 {
-            references.load(&reference, begun.after(Duration::from_secs(3 * read))).await?;
+            references
+                .load(&reference, begun.after(Duration::from_secs(3 * read)))
+                .await?;
         }
         Ok::<_, Box<dyn Error>>(())
     })?;
@@ -454,27 +566,47 @@ fn layer(report: &mut Report<'_>) -> Fallible<()> {
         let layer = SessionLayer::cookie(sessions, "id");
         let token = layer.sessions().issue("user-42", 7, now)?;
         let route = get(async |who: Authenticated<u64>| who.data.to_string());
-        Ok((Router::new().route("/", route).layer(layer), format!("__Host-id={token}")))
+        Ok((
+            Router::new().route("/", route).layer(layer),
+            format!("__Host-id={token}"),
+        ))
     };
     let bare = Router::new().route("/", get(async || 7.to_string()));
     let (cached, cached_cookie) = build(true)?;
     let (cold, cold_cookie) = build(false)?;
     let expiry = Expiry::OnInactivity(time::Duration::hours(1));
     let theirs = Router::new()
-        .route("/in", get(async |session: TheirSession| {
-            session.insert("user", 7_u64).await.expect("a store");
-        }))
-        .route("/", get(async |session: TheirSession| {
-            session.get::<u64>("user").await.expect("a store").expect("logged in").to_string()
-        }))
+        .route(
+            "/in",
+            get(async |session: TheirSession| {
+                session.insert("user", 7_u64).await.expect("a store");
+            }),
+        )
+        .route(
+            "/",
+            get(async |session: TheirSession| {
+                session
+                    .get::<u64>("user")
+                    .await
+                    .expect("a store")
+                    .expect("logged in")
+                    .to_string()
+            }),
+        )
         .layer(SessionManagerLayer::new(TheirStore::default()).with_expiry(expiry));
     let call = |router: &mut Router, path: &str, cookie: &str| {
-        let request = http::Request::get(path).header("cookie", cookie).body(Body::empty());
+        let request = http::Request::get(path)
+            .header("cookie", cookie)
+            .body(Body::empty());
         let response = runtime.block_on(router.call(request.expect("a request")));
         response.expect("infallible")
     };
     let set = call(&mut theirs.clone(), "/in", "a=b");
-    let set = set.headers()["set-cookie"].to_str()?.split(';').next().unwrap_or_default();
+    let set = set.headers()["set-cookie"]
+        .to_str()?
+        .split(';')
+        .next()
+        .unwrap_or_default();
     let their_cookie = set.to_owned();
     let mut contestants = [
         (bare, "a=b"),
@@ -503,8 +635,16 @@ fn layer(report: &mut Report<'_>) -> Fallible<()> {
     });
     let how = "CPU time of a request less that of a bare axum route (which is told), in process, median of 31 rounds in turn; a subject has been ended";
     for (name, value, goal) in [
-        ("layer over bare axum: cached check with revocation", cached, 1.0),
-        ("layer over bare axum: cold v4.local with revocation", cold, 2.0),
+        (
+            "layer over bare axum: cached check with revocation",
+            cached,
+            1.0,
+        ),
+        (
+            "layer over bare axum: cold v4.local with revocation",
+            cold,
+            2.0,
+        ),
     ] {
         report.figure(
             Figure::new(name, value - bare, "ns")
