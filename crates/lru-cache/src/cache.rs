@@ -1,6 +1,5 @@
 //! The cache for one owner: `&mut self`, no clock, no lock.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use core::hash::{BuildHasher, Hash};
@@ -9,6 +8,7 @@ use core::time::Duration;
 use equivalent::Equivalent;
 use foldhash::fast::FixedState;
 
+use crate::builder::{Builder, Weigher};
 use crate::engine::{Engine, Gone, New};
 use crate::life::{Life, Lives};
 use crate::policy::{Adaptive, Outlook, Policy};
@@ -29,93 +29,7 @@ pub struct TooHeavy<K, V> {
     pub capacity: u64,
 }
 
-type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
-
-/// Settings of a [`Cache`].
-pub struct Builder<K, V, S = FixedState> {
-    capacity: u64,
-    lives: Lives<K, V>,
-    weigher: Option<Weigher<K, V>>,
-    hasher: S,
-}
-
-impl<K, V, S> fmt::Debug for Builder<K, V, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("capacity", &self.capacity)
-            .field("ttl", &self.lives.ttl)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<K, V> Builder<K, V> {
-    /// A cache whose weights sum up to at most `capacity`. With 0 it keeps nothing.
-    #[must_use]
-    pub fn new(capacity: u64) -> Self {
-        Self {
-            capacity,
-            lives: Lives::default(),
-            weigher: None,
-            hasher: FixedState::default(),
-        }
-    }
-}
-
 impl<K, V, S> Builder<K, V, S> {
-    /// Sets how long entries live unless they say otherwise. Defaults to for ever.
-    #[must_use]
-    pub fn with_ttl(mut self, ttl: Duration) -> Self {
-        self.lives.ttl = Some(ttl);
-        self
-    }
-
-    /// Sets how long an entry lives from what it is; `None` is as [`Builder::with_ttl`] says. So *negative*
-    /// entries, which say that the store has nothing, may get a short time of their own. Defaults to
-    /// `None` for all.
-    #[must_use]
-    pub fn with_ttl_by(
-        mut self,
-        ttl_by: impl Fn(&K, &V) -> Option<Duration> + Send + Sync + 'static,
-    ) -> Self {
-        self.lives.ttl_by = Some(Box::new(ttl_by));
-        self
-    }
-
-    /// Sets how long entries live after their last use. Defaults to for ever.
-    #[must_use]
-    pub fn with_idle(mut self, idle: Duration) -> Self {
-        self.lives.idle = Some(idle);
-        self
-    }
-
-    /// Sets by how many hundredths a time to live may be shorter, by chance, so that what came together
-    /// does not end together. At most 100. Defaults to 0.
-    #[must_use]
-    pub fn with_jitter(mut self, hundredths: u8) -> Self {
-        self.lives.jitter = hundredths.min(100);
-        self
-    }
-
-    /// Sets what an entry counts against the capacity. It is asked once, at insertion; 0 counts
-    /// as 1, so that their number is bounded too. Defaults to 1 for each.
-    #[must_use]
-    pub fn with_weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
-        self.weigher = Some(Box::new(weigher));
-        self
-    }
-
-    /// Sets the hasher. Defaults to foldhash with a fixed seed: fast, but with keys chosen by an
-    /// adversary give it one that is seeded at random.
-    #[must_use]
-    pub fn with_hasher<T>(self, hasher: T) -> Builder<K, V, T> {
-        Builder {
-            capacity: self.capacity,
-            lives: self.lives,
-            weigher: self.weigher,
-            hasher,
-        }
-    }
-
     /// Builds the cache with policy `P`.
     #[must_use]
     pub fn build<P: Policy>(self) -> Cache<K, V, P, S>

@@ -80,6 +80,7 @@
 
 extern crate alloc;
 
+mod builder;
 mod cache;
 mod engine;
 mod index;
@@ -96,7 +97,8 @@ mod stats;
 pub mod sync;
 mod tag;
 
-pub use cache::{Builder, Cache, TooHeavy};
+pub use builder::{Builder, Own, Settings};
+pub use cache::{Cache, TooHeavy};
 pub use life::Life;
 pub use policy::{
     Adaptive, Arc, Clock, Fifo, Gdsf, Lfu, Lru, Outlook, Policy, S3Fifo, Sieve, TwoQ, WTinyLfu,

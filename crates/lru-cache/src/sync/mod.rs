@@ -23,7 +23,7 @@ use crate::life::Life;
 use crate::policy::{Adaptive, Outlook, Policy};
 use crate::stats::{Cause, Stats};
 use crate::tag::Tag;
-pub use builder::Builder;
+pub use builder::{Builder, Shared};
 pub use invalidation::{Invalidation, NotInserted, Sweep};
 pub use lease::{Lease, Outdated};
 pub(crate) use reservation::Reservation;

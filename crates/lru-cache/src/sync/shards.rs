@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::builder::{Builder, Clock, Invalidations, Listener, Weigher};
+use super::builder::{Builder, Clock, Invalidations, Listener};
 use super::invalidation::Invalidation;
 use super::lease::Leases;
+use crate::builder::Weigher;
 use crate::cache::TooHeavy;
 use crate::engine::{Engine, Gone, New};
 use crate::life::{Life, Lives};
@@ -86,8 +87,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
     where
         S: Clone,
     {
-        let start = (builder.clock)();
-        let shards = builder.shards as u64;
+        let start = (builder.face.clock)();
+        let shards = builder.face.shards as u64;
         let expected = if builder.weigher.is_some() {
             0
         } else if shards == 1 {
@@ -106,17 +107,19 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
             }),
         };
         Self {
-            parts: std::iter::repeat_with(part).take(builder.shards).collect(),
+            parts: std::iter::repeat_with(part)
+                .take(builder.face.shards)
+                .collect(),
             capacity: AtomicU64::new(builder.capacity),
             limit: AtomicU64::new(builder.capacity),
             reserved: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            invalidations: builder.invalidations,
+            invalidations: builder.face.invalidations,
             lives: builder.lives,
             groups: Mutex::new(Groups::default()),
             weigher: builder.weigher,
-            listener: builder.listener,
-            clock: builder.clock,
+            listener: builder.face.listener,
+            clock: builder.face.clock,
             start,
             hasher: builder.hasher,
         }
