@@ -1,8 +1,10 @@
 //! Finding the best of many scores: with the CPU's vectors, and one by one.
 
 #[cfg(feature = "simd")]
-use super::score::{Block, LANES};
+use super::score::Block;
 use super::score::{Key, Rank};
+#[cfg(feature = "simd")]
+use super::{firsts, vector};
 
 /// Nodes of one weight: their seeds, in order, and in whole blocks. Lanes of the last block that are left
 /// over repeat its first node, so that no score is in the way.
@@ -17,7 +19,7 @@ pub(super) struct Nodes<'a> {
 impl Nodes<'_> {
     /// The rank of the node at a place; `None` if it is a lane left over.
     #[inline(always)]
-    fn rank(&self, key: Key, at: usize) -> Option<Rank> {
+    pub(super) fn rank(&self, key: Key, at: usize) -> Option<Rank> {
         let seed = *self.seeds.get(at)?;
         Some(key.rank(seed, crate::mix::to_u32(at)))
     }
@@ -28,7 +30,7 @@ pub(super) type Top<const K: usize> = [Rank; K];
 
 /// Keeps the largest ranks, without a branch, because none could be foretold.
 #[inline(always)]
-fn insert<const K: usize>(top: &mut Top<K>, mut rank: Rank) {
+pub(super) fn insert<const K: usize>(top: &mut Top<K>, mut rank: Rank) {
     for kept in top {
         let larger = (*kept).max(rank);
         rank = (*kept).min(rank);
@@ -67,6 +69,12 @@ impl Scanner {
     pub(super) fn top<const K: usize>(self, key: Key, nodes: Nodes<'_>) -> Top<K> {
         scalar::top(key, nodes)
     }
+
+    /// The places of the first K of the order, of at least so many nodes.
+    #[inline]
+    pub(super) fn firsts<const K: usize>(self, key: Key, nodes: Nodes<'_>) -> [u32; K] {
+        scalar::top(key, nodes).map(Rank::at)
+    }
 }
 
 #[cfg(feature = "simd")]
@@ -96,6 +104,13 @@ impl Scanner {
     pub(super) fn top<const K: usize>(self, key: Key, nodes: Nodes<'_>) -> Top<K> {
         fearless_simd::dispatch!(self.level, simd => vector::top(simd, key, nodes))
     }
+
+    /// The places of the first K of the order, of at least so many nodes.
+    #[inline]
+    pub(super) fn firsts<const K: usize>(self, key: Key, nodes: Nodes<'_>) -> [u32; K] {
+        fearless_simd::dispatch!(self.level, simd => firsts::firsts(simd, key, nodes))
+            .unwrap_or_else(|| self.top(key, nodes).map(Rank::at))
+    }
 }
 
 /// One by one: without the feature `simd`, and what the vectors are checked against.
@@ -119,226 +134,89 @@ pub(super) mod scalar {
     }
 }
 
-/// With vectors.
-#[cfg(feature = "simd")]
-mod vector {
-    use fearless_simd::{Simd, prelude::*, u16x16};
+#[cfg(all(test, feature = "simd"))]
+mod tests {
+    use alloc::vec::Vec;
 
-    use super::{Block, Key, LANES, Nodes, Rank, Top, insert};
+    use fearless_simd::Level;
+    use proptest::prelude::*;
 
-    /// Blocks whose scores are kept while the best are looked for.
-    const FEW: usize = 8;
-    /// Blocks whose lanes that may be among the first are the bits of one word.
-    const CHUNK: usize = 4;
-    /// Chunks that are looked at before the best of them are looked for.
-    const GROUP: usize = 16;
+    use super::super::INLINE;
+    use super::super::score::LANES;
+    use super::*;
 
-    /// A key in every lane.
-    #[derive(Clone, Copy)]
-    struct Keys<S: Simd> {
-        xor_a: u16x16<S>,
-        times_a: u16x16<S>,
-        xor_b: u16x16<S>,
-        times_b: u16x16<S>,
+    /// Each kind of vectors that this CPU has.
+    fn scanners() -> Vec<Scanner> {
+        let best = Scanner::detect().level;
+        #[cfg(target_arch = "x86_64")]
+        let others = [
+            best.as_sse4_2().map(Level::Sse4_2),
+            best.as_avx2().map(Level::Avx2),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let others: [Option<Level>; 0] = [];
+        let levels = [best, Level::baseline()].into_iter();
+        let levels = levels.chain(others.into_iter().flatten());
+        levels.map(|level| Scanner { level }).collect()
     }
 
-    impl<S: Simd> Keys<S> {
-        #[inline(always)]
-        fn new(simd: S, key: Key) -> Self {
-            Self {
-                xor_a: u16x16::splat(simd, key.xor_a()),
-                times_a: u16x16::splat(simd, key.times_a()),
-                xor_b: u16x16::splat(simd, key.xor_b()),
-                times_b: u16x16::splat(simd, key.times_b()),
+    fn check(scanners: &[Scanner], key: Key, seeds: &[u64]) {
+        let blocks: Vec<Block> = seeds.chunks(LANES).map(Block::new).collect();
+        let (blocks, count) = (&*blocks, seeds.len());
+        let nodes = Nodes { blocks, seeds };
+        let places = |[a, b, c]: Top<3>| [a, b, c].map(Rank::at);
+        let three = places(scalar::top(key, nodes));
+        for scanner in scanners {
+            assert_eq!(scanner.first(key, nodes), scalar::first(key, nodes));
+            assert_eq!(scanner.top::<1>(key, nodes), scalar::top(key, nodes));
+            assert_eq!(scanner.top::<INLINE>(key, nodes), scalar::top(key, nodes));
+            if count > 1 {
+                assert_eq!(scanner.firsts::<2>(key, nodes)[..], three[..2]);
+            }
+            if count > 2 {
+                assert_eq!(scanner.firsts::<3>(key, nodes), three);
             }
         }
-
-        /// [`Key::score`] in every lane.
-        #[inline(always)]
-        fn scores(&self, simd: S, block: &Block) -> u16x16<S> {
-            let (a, b) = (
-                u16x16::simd_from(simd, block.a),
-                u16x16::simd_from(simd, block.b),
-            );
-            let x = (a ^ self.xor_a) * self.times_a;
-            let x = ((x >> 7) ^ x) + (b ^ self.xor_b);
-            let x = x * self.times_b;
-            (x >> 8) ^ x
-        }
     }
 
-    /// The lanes of a single block that hold nodes, as bits.
-    #[inline(always)]
-    const fn lanes(nodes: usize) -> u64 {
-        (1 << nodes) - 1
-    }
-
-    #[inline(always)]
-    pub(super) fn first_of_block<S: Simd>(
-        simd: S,
-        key: Key,
-        block: &Block,
-        nodes: Nodes<'_>,
-    ) -> usize {
-        let scores = Keys::new(simd, key).scores(simd, block);
-        let highest = simd.reduce_max_u16x16(scores);
-        let bits = scores.simd_eq(highest).to_bitmask() & lanes(nodes.seeds.len());
-        if bits & bits.wrapping_sub(1) == 0 {
-            return bits.trailing_zeros() as usize % LANES;
-        }
-        of_equals(key, nodes, bits)
-    }
-
-    #[inline(always)]
-    pub(super) fn first<S: Simd>(simd: S, key: Key, nodes: Nodes<'_>) -> usize {
-        let keys = Keys::new(simd, key);
-        let Some((last, blocks)) = nodes.blocks.split_last() else {
-            return 0;
-        };
-        let zero = u16x16::splat(simd, 0);
-        // The last one first, because it may repeat a node: what wins then is told from a tie below.
-        let mut best = keys.scores(simd, last);
-        // In each lane the best so far, its block, and whether another block came to the same score.
-        // A block fits: the most members are sixteen times as many as sixteen bits count.
-        let one = u16x16::splat(simd, 1);
-        let mut at = u16x16::splat(simd, crate::mix::bits16(blocks.len() as u64, 0));
-        let mut tied = zero;
-        let mut block = zero;
-        for next in blocks {
-            let scores = keys.scores(simd, next);
-            let higher = best.max(scores);
-            let stays = higher.simd_eq(best);
-            tied = scores.simd_eq(best).select(one, stays.select(tied, zero));
-            at = stays.select(at, block);
-            block += one;
-            best = higher;
-        }
-        let highest = simd.reduce_max_u16x16(best);
-        let bits = best.simd_eq(highest).to_bitmask();
-        let lane = bits.trailing_zeros() as usize % LANES;
-        let (at, tied): ([u16; LANES], [u16; LANES]) = (at.into(), tied.into());
-        if bits & bits.wrapping_sub(1) == 0 && tied[lane] == 0 {
-            return usize::from(at[lane]) * LANES + lane;
-        }
-        let [best] = top(simd, key, nodes);
-        best.at() as usize
-    }
-
-    /// Of the lanes of one block whose scores are equal, the one that ranks first.
-    #[cold]
-    #[inline(never)]
-    fn of_equals(key: Key, nodes: Nodes<'_>, mut bits: u64) -> usize {
-        let mut best = bits.trailing_zeros() as usize;
-        bits &= bits.wrapping_sub(1);
-        while bits != 0 {
-            let at = bits.trailing_zeros() as usize;
-            if key.second(nodes.seeds[at]) > key.second(nodes.seeds[best]) {
-                best = at;
-            }
-            bits &= bits - 1;
-        }
-        best
-    }
-
-    #[inline(always)]
-    pub(super) fn top<S: Simd, const K: usize>(simd: S, key: Key, nodes: Nodes<'_>) -> Top<K> {
-        let mut top = [Rank::LAST; K];
-        if nodes.blocks.len() <= FEW {
-            top_of_few(simd, key, nodes, &mut top);
-        } else {
-            for start in (0..nodes.blocks.len()).step_by(CHUNK * GROUP) {
-                top_of_group(simd, key, nodes, start, &mut top);
+    #[test]
+    fn vectors_find_what_a_look_at_each_node_finds() {
+        let scanners = scanners();
+        for count in [1, 2, 3, 4, 15, 16, 17, 31, 32, 33, 256, 257, 1_000, 5_000] {
+            let seeds: Vec<u64> = (0..count).map(|n| crate::mix::rehash(7, n)).collect();
+            for n in 0..200 {
+                check(&scanners, Key(crate::mix::rehash(8, n)), &seeds);
             }
         }
-        top
     }
 
-    /// At most the K-th highest score, given the highest of each lane: the K-th of those. (A lane that
-    /// repeats a node has its score, and is taken out with it.)
-    #[inline(always)]
-    fn kth<S: Simd, const K: usize>(simd: S, mut highest: u16x16<S>) -> u16 {
-        for _ in 1..K {
-            let best = simd.reduce_max_u16x16(highest);
-            let zero = u16x16::splat(simd, 0);
-            highest = highest.simd_eq(best).select(zero, highest);
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn vectors_find_it_among_equal_scores(
+            key in any::<u64>(),
+            // Few different lower halves, so that many scores are equal, and of these a few second ones.
+            seeds in prop::collection::vec((0..40_u64, 0..3_u64), 1..200),
+            few in 1..40_u64,
+        ) {
+            let seeds: Vec<u64> = seeds
+                .into_iter()
+                .map(|(low, high)| crate::mix::rehash(1, low % few) & 0xFFFF_FFFF | high << 50)
+                .collect();
+            check(&scanners(), Key(key), &seeds);
         }
-        simd.reduce_max_u16x16(highest)
-    }
 
-    /// The nodes at the set bits, of which the lowest is at `first`.
-    #[inline(always)]
-    fn insert_all<const K: usize>(
-        key: Key,
-        nodes: Nodes<'_>,
-        first: usize,
-        mut bits: u64,
-        top: &mut Top<K>,
-    ) {
-        while bits != 0 {
-            if let Some(rank) = nodes.rank(key, first + bits.trailing_zeros() as usize) {
-                insert(top, rank);
+        #[test]
+        fn vectors_find_it_where_one_lane_has_equal_scores(
+            key in any::<u64>(), count in 33..120_usize, lane in 0..LANES, seed in any::<u64>(),
+        ) {
+            let mut seeds: Vec<u64> = (0..count as u64).map(|n| crate::mix::rehash(seed, n)).collect();
+            let (first, second) = (seeds[lane] & 0xFFFF_FFFF, seeds[lane + LANES] & 0xFFFF_FFFF);
+            for (seed, n) in seeds.iter_mut().skip(lane).step_by(LANES).zip(0..) {
+                *seed = [first, second][n % 2] | (*seed & !0xFFFF_FFFF);
             }
-            bits &= bits - 1;
-        }
-    }
-
-    /// So few blocks that their scores are kept.
-    #[inline(always)]
-    fn top_of_few<S: Simd, const K: usize>(simd: S, key: Key, nodes: Nodes<'_>, top: &mut Top<K>) {
-        let keys = Keys::new(simd, key);
-        let mut kept = [u16x16::splat(simd, 0); FEW];
-        let mut highest = kept[0];
-        for (block, kept) in nodes.blocks.iter().zip(&mut kept) {
-            *kept = keys.scores(simd, block);
-            highest = highest.max(*kept);
-        }
-        let least = kth::<S, K>(simd, highest);
-        // Blocks that are not there have no score above zero; should that be enough, they have no node.
-        let [a, b, c, d, e, f, g, h] = kept.map(|scores| scores.simd_ge(least).to_bitmask());
-        insert_all(key, nodes, 0, a | b << 16 | c << 32 | d << 48, top);
-        insert_all(
-            key,
-            nodes,
-            CHUNK * LANES,
-            e | f << 16 | g << 32 | h << 48,
-            top,
-        );
-    }
-
-    /// The blocks from `start` on, at most a group of them.
-    #[inline(always)]
-    fn top_of_group<S: Simd, const K: usize>(
-        simd: S,
-        key: Key,
-        nodes: Nodes<'_>,
-        start: usize,
-        top: &mut Top<K>,
-    ) {
-        let keys = Keys::new(simd, key);
-        let zero = u16x16::splat(simd, 0);
-        let end = nodes.blocks.len().min(start + CHUNK * GROUP);
-        let blocks = &nodes.blocks[start..end];
-        // The highest of each lane, of each chunk and of all.
-        let mut chunks = [zero; GROUP];
-        let mut highest = zero;
-        for (blocks, chunk) in blocks.chunks(CHUNK).zip(&mut chunks) {
-            for block in blocks {
-                *chunk = chunk.max(keys.scores(simd, block));
-            }
-            highest = highest.max(*chunk);
-        }
-        let least = kth::<S, K>(simd, highest).max(top[K - 1].score());
-        let mut first = start * LANES;
-        for (blocks, chunk) in blocks.chunks(CHUNK).zip(&chunks) {
-            // What is below is not looked at.
-            if chunk.simd_ge(least).any_true() {
-                let mut bits = 0;
-                for (block, shift) in blocks.iter().zip([0, 16, 32, 48]) {
-                    bits |= keys.scores(simd, block).simd_ge(least).to_bitmask() << shift;
-                }
-                insert_all(key, nodes, first, bits, top);
-            }
-            first += CHUNK * LANES;
+            check(&scanners(), Key(key), &seeds);
         }
     }
 }
