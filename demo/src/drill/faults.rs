@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::stage::{Outcomes, Stage, Users, kept_folder, primaries, window};
@@ -16,6 +18,8 @@ use crate::control::client::ControlClient;
 use crate::control::run_file::RunFile;
 use crate::node::config::Without;
 use crate::node::load::client::{Ask, Class};
+use crate::node::load::ledger::LedgerError;
+use crate::node::load::mix::Journey;
 use crate::node::load::picture::Format;
 use crate::node::load::record::Outcome;
 use crate::node::load::world::what::PULSE;
@@ -28,6 +32,10 @@ const READY: Duration = Duration::from_secs(5);
 const MEMORY_MB: u64 = 300;
 /// How long a shard may take no writes when its primary dies.
 const WRITES_BACK: Duration = Duration::from_secs(3);
+/// GETs sent to a stopped web server before it dies, besides those of the load.
+const IN_FLIGHT: u64 = 8;
+/// For how long it is stopped, so that they and some of the load's are in its hands.
+const FROZEN: Duration = Duration::from_millis(100);
 /// For how long replicas are stopped before the primary dies, so that it has what they lack.
 const BEHIND: Duration = Duration::from_millis(300);
 /// The lag of the drill of that name.
@@ -72,7 +80,14 @@ pub(super) async fn web_kill(without: Without, seed: u64) -> Result<Vec<Check>, 
     stage.work();
     window(3.0).await;
     for victim in ["web-1", "web-2"] {
+        // A kill between two requests would show nothing, so that it dies with some in its hands.
+        stage.act(victim, Action::Pause).await?;
+        let reads = read_at_once(&stage, seed);
+        sleep(FROZEN).await;
         stage.act(victim, Action::Kill).await?;
+        for read in reads.join_all().await {
+            read.map_err(|error| trouble("the ledger")(&error))?;
+        }
         window(1.0).await;
         back(&stage, victim).await?;
         window(2.0).await;
@@ -83,6 +98,17 @@ pub(super) async fn web_kill(without: Without, seed: u64) -> Result<Vec<Check>, 
         outcomes.failed_gets(),
         outcomes.nothing_lost(),
     ])
+}
+
+/// Sends GETs that no cache answers, all at the same time.
+fn read_at_once(stage: &Stage, seed: u64) -> JoinSet<Result<(), LedgerError>> {
+    (0..IN_FLIGHT)
+        .map(|n| {
+            let world = Arc::clone(&stage.users.world);
+            let chance = fastrand::Rng::with_seed(seed ^ n);
+            async move { world.carry_out(Journey::Me, Instant::now(), chance).await }
+        })
+        .collect()
 }
 
 async fn back(stage: &Stage, node: &str) -> Result<(), DrillError> {

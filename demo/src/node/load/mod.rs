@@ -10,7 +10,7 @@ pub(crate) mod client;
 pub(crate) mod crowd;
 pub(crate) mod generator;
 pub(crate) mod ledger;
-mod mix;
+pub(crate) mod mix;
 pub(crate) mod picture;
 pub(crate) mod record;
 mod schedule;
