@@ -28,6 +28,8 @@
 //! ```
 
 mod client;
+mod counters;
+mod link;
 mod server;
 mod wire;
 

@@ -1,5 +1,6 @@
 //! The process that owns the files answers the others.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +10,14 @@ use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
+use super::counters;
 use super::wire::{self, Address};
 use crate::error::{PublishError, SettleError, TakeError, TopicError};
 use crate::group::Group;
 use crate::lease::{extend, settle, settle_error};
-use crate::log::codec::{Reader, micros, put, put_bytes};
+use crate::log::codec::{Reader, put, put_bytes};
 use crate::log::settings::{group_options, topic_options};
 use crate::queue::Queue;
 use crate::shell::Committed;
@@ -147,11 +149,7 @@ async fn admitted(from: &mut (impl AsyncRead + Unpin), secret: &Bytes) -> bool {
     else {
         return false;
     };
-    let shown = Reader {
-        bytes: &frame,
-        at: 9,
-    }
-    .bytes();
+    let shown = Reader::new(&frame, wire::HEAD_LEN).bytes();
     let hello = wire::head(&frame).is_some_and(|(_, kind)| kind == wire::HELLO);
     hello && shown.is_some_and(|shown| bool::from(shown.ct_eq(secret)))
 }
@@ -177,16 +175,32 @@ where
         }
     });
     let room = Arc::new(Semaphore::new(REQUESTS_MAX));
+    // Those that may still wait, by the id of their request.
+    let mut takes: HashMap<u64, AbortHandle> = HashMap::new();
     while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
         let Ok(Some(frame)) = wire::read_frame(&mut from, wire::FRAME_MAX).await else {
             break;
         };
         while requests.try_join_next().is_some() {}
+        let head = wire::head(&frame);
+        if let Some((_, wire::CANCEL)) = head {
+            let called_back = Reader::new(&frame, wire::HEAD_LEN).u64();
+            if let Some(take) = called_back.and_then(|id| takes.remove(&id)) {
+                take.abort();
+            }
+            continue;
+        }
         let (queue, answers) = (queue.clone(), answers.clone());
-        requests.spawn(async move {
+        let task = requests.spawn(async move {
             answer(&queue, &frame, &answers).await;
             drop(permit);
         });
+        if let Some((id, wire::TAKE)) = head {
+            if takes.len() >= 2 * REQUESTS_MAX {
+                takes.retain(|_, take| !take.is_finished());
+            }
+            takes.insert(id, task);
+        }
     }
 }
 
@@ -195,10 +209,7 @@ async fn answer(queue: &Queue, frame: &Bytes, answers: &mpsc::Sender<Vec<u8>>) {
     let Some((id, kind)) = wire::head(frame) else {
         return;
     };
-    let mut r = Reader {
-        bytes: frame,
-        at: 9,
-    };
+    let mut r = Reader::new(frame, wire::HEAD_LEN);
     let bad = || error(id, wire::BAD, "the request cannot be parsed");
     let reply = match kind {
         // Shown to a server that asks for none.
@@ -240,11 +251,7 @@ async fn publish(queue: &Queue, id: u64, r: &mut Reader<'_>) -> Option<Vec<u8>> 
     Some(match topic.publish_all(messages).await {
         Ok(receipts) => {
             let mut b = wire::begin(id, wire::OK);
-            put(&mut b, receipts.len() as u64);
-            for receipt in receipts {
-                put(&mut b, receipt.id.0);
-                b.push(u8::from(receipt.duplicate));
-            }
+            wire::put_receipts(&mut b, &receipts);
             b
         }
         Err(PublishError::Full { waiting, .. }) => {
@@ -259,6 +266,7 @@ async fn publish(queue: &Queue, id: u64, r: &mut Reader<'_>) -> Option<Vec<u8>> 
             b
         }
         Err(PublishError::Unknown(what)) => error(id, wire::UNKNOWN, &what),
+        Err(PublishError::Unsupported { what, .. }) => error(id, wire::BAD, what),
         Err(PublishError::Closed) => error(id, wire::CLOSED, "the queue is closed"),
     })
 }
@@ -277,14 +285,7 @@ async fn take(queue: &Queue, id: u64, group: u32, max: usize, answers: &mpsc::Se
             let mut b = wire::begin(id, wire::OK);
             put(&mut b, leases.len() as u64);
             for lease in leases {
-                let remaining = micros(lease.remaining());
-                wire::put_message(&mut b, lease.message());
-                put(&mut b, u64::from(lease.attempt()));
-                put(&mut b, lease.published_micros());
-                put(&mut b, remaining);
-                let (_, seq, token) = lease.detach();
-                put(&mut b, seq);
-                put(&mut b, token);
+                wire::put_leased(&mut b, lease);
             }
             b
         }
@@ -302,7 +303,7 @@ async fn take(queue: &Queue, id: u64, group: u32, max: usize, answers: &mpsc::Se
             put_bytes(&mut b, what.as_bytes());
             b
         }
-        Err(TakeError::Disk(what)) => error(id, wire::UNKNOWN, &what),
+        Err(TakeError::Disk(what) | TakeError::Broker(what)) => error(id, wire::UNKNOWN, &what),
         Err(TakeError::Closed) => error(id, wire::CLOSED, "the queue is closed"),
     });
 }
@@ -349,10 +350,7 @@ fn extend_lease(queue: &Queue, id: u64, r: &mut Reader<'_>) -> Option<Vec<u8>> {
 async fn name(queue: &Queue, id: u64, kind: u8, frame: Bytes) -> Option<Vec<u8>> {
     let queue = queue.clone();
     let made = tokio::task::spawn_blocking(move || {
-        let mut r = Reader {
-            bytes: &frame,
-            at: 9,
-        };
+        let mut r = Reader::new(&frame, wire::HEAD_LEN);
         Some(if kind == wire::TOPIC {
             let name = r.string()?;
             queue
@@ -385,40 +383,7 @@ async fn name(queue: &Queue, id: u64, kind: u8, frame: Bytes) -> Option<Vec<u8>>
 }
 
 fn stats(queue: &Queue, id: u64) -> Vec<u8> {
-    let stats = queue.stats();
     let mut b = wire::begin(id, wire::OK);
-    put(&mut b, stats.disk_faults);
-    put(&mut b, stats.topics.len() as u64);
-    for t in &stats.topics {
-        put_bytes(&mut b, t.name.as_bytes());
-        for n in [
-            t.published,
-            t.duplicates,
-            t.held,
-            t.held_bytes,
-            t.groups.len() as u64,
-        ] {
-            put(&mut b, n);
-        }
-        for g in &t.groups {
-            put_bytes(&mut b, g.name.as_bytes());
-            let oldest = micros(g.oldest_ready);
-            for n in [
-                g.published,
-                g.acked,
-                g.ready,
-                g.leased,
-                g.delayed,
-                g.dead,
-                g.discarded,
-                g.delivered,
-                g.redelivered,
-                g.expired,
-                oldest,
-            ] {
-                put(&mut b, n);
-            }
-        }
-    }
+    counters::put_stats(&mut b, &queue.stats());
     b
 }

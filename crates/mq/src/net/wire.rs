@@ -8,10 +8,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::lease::Settle;
+use crate::lease::{Lease, Settle};
 use crate::log::codec::{Reader, le64, micros, put, put_bytes};
 use crate::log::record::{Head, Stored, put_stored};
-use crate::message::{Message, NotBefore};
+use crate::message::{Message, MessageId, NotBefore, Receipt};
 
 /// Largest frame. A batch beyond it is refused before it is sent.
 pub(super) const FRAME_MAX: usize = 64 << 20;
@@ -25,6 +25,12 @@ pub(super) const GROUP: u8 = 6;
 pub(super) const STATS: u8 = 7;
 /// The first frame of a connection that shows a secret. It is not answered.
 pub(super) const HELLO: u8 = 8;
+
+/// Calls back a take that waits. It is not answered.
+pub(super) const CANCEL: u8 = 9;
+
+/// Length of a frame's id and kind or status.
+pub(super) const HEAD_LEN: usize = 9;
 
 /// Status of an answer.
 pub(super) const OK: u8 = 0;
@@ -152,7 +158,7 @@ pub(super) fn message(r: &mut Reader<'_>) -> Option<Message> {
     })
 }
 
-pub(super) fn put_settle(b: &mut Vec<u8>, how: &Settle) {
+fn put_settle(b: &mut Vec<u8>, how: &Settle) {
     match how {
         Settle::Done => b.push(0),
         Settle::Retry { after } => {
@@ -179,4 +185,79 @@ pub(super) fn settle(r: &mut Reader<'_>) -> Option<Settle> {
         },
         _ => return None,
     })
+}
+
+/// A leased message as it travels.
+#[derive(Debug)]
+pub(super) struct Leased {
+    pub(super) message: Message,
+    pub(super) attempt: u32,
+    /// Microseconds since the epoch.
+    pub(super) published: u64,
+    pub(super) remaining: Duration,
+    pub(super) seq: u64,
+    token: u64,
+}
+
+pub(super) fn put_leased(b: &mut Vec<u8>, lease: Lease) {
+    let remaining = micros(lease.remaining());
+    put_message(b, lease.message());
+    put(b, u64::from(lease.attempt()));
+    put(b, lease.published_micros());
+    put(b, remaining);
+    let (_, seq, token) = lease.detach();
+    put(b, seq);
+    put(b, token);
+}
+
+pub(super) fn leases(r: &mut Reader<'_>) -> Option<Vec<Leased>> {
+    let n = r.count(8)?;
+    let mut out = Vec::with_capacity(n);
+    for _ in 0..n {
+        let message = message(r)?;
+        let attempt = r.u32()?;
+        let published = r.u64()?;
+        UNIX_EPOCH.checked_add(Duration::from_micros(published))?;
+        out.push(Leased {
+            message,
+            attempt,
+            published,
+            remaining: Duration::from_micros(r.u64()?),
+            seq: r.u64()?,
+            token: r.u64()?,
+        });
+    }
+    Some(out)
+}
+
+/// Group, message and token.
+pub(super) fn put_lease(b: &mut Vec<u8>, group: u32, lease: &Leased) {
+    put(b, u64::from(group));
+    put(b, lease.seq);
+    put(b, lease.token);
+}
+
+pub(super) fn put_outcome(b: &mut Vec<u8>, group: u32, lease: &Leased, how: &Settle) {
+    put_lease(b, group, lease);
+    put_settle(b, how);
+}
+
+pub(super) fn put_receipts(b: &mut Vec<u8>, receipts: &[Receipt]) {
+    put(b, receipts.len() as u64);
+    for receipt in receipts {
+        put(b, receipt.id.0);
+        b.push(u8::from(receipt.duplicate));
+    }
+}
+
+pub(super) fn receipts(r: &mut Reader<'_>) -> Option<Vec<Receipt>> {
+    let n = r.count(2)?;
+    let mut out = Vec::with_capacity(n);
+    for _ in 0..n {
+        out.push(Receipt {
+            id: MessageId(r.u64()?),
+            duplicate: r.byte()? == 1,
+        });
+    }
+    Some(out)
 }
