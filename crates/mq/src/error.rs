@@ -61,6 +61,12 @@ pub enum TopicError {
     /// The disk refused; the outcome is unknown and asking again is safe.
     #[error("the disk refused to commit: {0}")]
     Disk(String),
+    /// The engine cannot do what the options ask for. Nothing was made.
+    #[error("the engine cannot do this: {0}")]
+    Unsupported(&'static str),
+    /// A broker cannot be reached, or refused; asking again is safe.
+    #[error("the broker cannot be reached or refused: {0}")]
+    Broker(String),
     /// The queue is closed, or its server cannot be reached.
     #[error("the queue is closed or out of reach")]
     Closed,
@@ -88,9 +94,17 @@ pub enum PublishError {
         /// The bound in bytes.
         max: usize,
     },
-    /// The disk refused. The message may or may not be stored; publishing again with the same
-    /// dedup id stores it once.
-    #[error("the disk refused to commit, the outcome is unknown: {0}")]
+    /// The engine cannot do what a message asks for. Nothing was stored.
+    #[error("the engine cannot do this: {what}")]
+    Unsupported {
+        /// The messages, untouched.
+        messages: Vec<Message>,
+        /// What it cannot do.
+        what: &'static str,
+    },
+    /// The disk or the broker refused, or the connection was lost. The message may or may not be stored;
+    /// publishing again with the same dedup id stores it once.
+    #[error("the commit was refused or lost, the outcome is unknown: {0}")]
     Unknown(String),
     /// The queue is closed, or its server could not be reached in time. Over a connection the outcome
     /// is unknown; publishing again with the same dedup id stores it once.
@@ -118,6 +132,10 @@ pub enum TakeError {
     /// The disk refused to log the attempt; nothing was delivered.
     #[error("the disk refused to log the attempt: {0}")]
     Disk(String),
+    /// A broker cannot be reached, or refused. Asking again connects again; what was on its way comes back
+    /// when its lease ends.
+    #[error("the broker cannot be reached or refused: {0}")]
+    Broker(String),
     /// The group was removed (for example an ephemeral group that sat idle).
     #[error("the group no longer exists")]
     NoGroup,
@@ -133,10 +151,10 @@ pub enum SettleError {
     /// The lease had ended: the message was or will be delivered again, this outcome was not recorded.
     #[error("the lease has ended; the message was or will be delivered again")]
     LeaseLost,
-    /// The disk refused; the outcome is unknown.
-    #[error("the disk refused to commit, the outcome is unknown: {0}")]
+    /// The disk or the broker refused, or the connection was lost; the outcome is unknown.
+    #[error("the commit was refused or lost, the outcome is unknown: {0}")]
     Unknown(String),
-    /// The engine has no such operation.
+    /// The engine has no such operation. Of an outcome: the message was given back as a failed attempt.
     #[error("the engine cannot do this: {0}")]
     Unsupported(&'static str),
     /// The queue is closed, or its server cannot be reached.

@@ -55,6 +55,7 @@
 //! # Features
 //!
 //! * `cli`: the tool `stackbeam-mq` (inspect, verify, tail, stats, repair, redrive, bench), and `check`.
+//! * `conformance`: the suite that every [`Engine`] passes.
 //! * `metrics`: `Stats::report`, the counters for Prometheus and its like.
 //! * `tokio`: [`worker`], a pool of handlers with heartbeat, retries and drain, which can follow an
 //!   [`autoscale::Autoscaler`].
@@ -66,6 +67,7 @@
 pub mod autoscale;
 #[cfg(feature = "cli")]
 pub mod check;
+pub mod engine;
 mod error;
 mod group;
 mod lease;
@@ -91,6 +93,7 @@ pub mod wheel;
 #[cfg(feature = "tokio")]
 pub mod worker;
 
+pub use engine::{Capabilities, Engine};
 pub use error::{OpenError, PublishError, SettleError, TakeError, TopicError};
 pub use group::{Group, Seek, Take};
 pub use lease::{Lease, Settle};
