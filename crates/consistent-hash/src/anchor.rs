@@ -173,6 +173,18 @@ impl Anchor {
         Ok(NodeIx::new(node))
     }
 
+    /// Takes the last number back, as if it had never been; none may be removed.
+    pub(crate) fn forget_last(&mut self) {
+        debug_assert!(self.removed.is_empty());
+        self.buckets.pop();
+        self.forget_base();
+    }
+
+    /// As if all numbers had been there from the start.
+    pub(crate) fn forget_base(&mut self) {
+        self.base = self.capacity();
+    }
+
     /// Nodes that work.
     #[must_use]
     pub fn working(&self) -> usize {
@@ -236,8 +248,9 @@ impl Anchor {
         self.descend(first, draw)
     }
 
+    /// From a number to the node that has its keys; `draw` as for [`owner_by`](Self::owner_by).
     #[inline]
-    fn descend(&self, mut node: u32, mut draw: impl FnMut(u32) -> u32) -> NodeIx {
+    pub(crate) fn descend(&self, mut node: u32, mut draw: impl FnMut(u32) -> u32) -> NodeIx {
         loop {
             let left = low32(self.buckets[node as usize]);
             if left == 0 {

@@ -41,6 +41,15 @@ impl JumpBack {
         check_size("nodes", u64::from(nodes), 1, u64::from(Self::NODES_MAX))?;
         Ok(Self { nodes })
     }
+
+    /// The owner by another sequence of random numbers: each call of `next` gives the next one of the key. For
+    /// placements that must agree with other software's.
+    ///
+    /// The look-up ends only if every bit of `next` changes at some time; each generator that is one does that.
+    #[inline]
+    pub fn owner_by(&self, next: impl FnMut() -> u64) -> NodeIx {
+        NodeIx::new(jump_back(self.nodes, next))
+    }
 }
 
 /// A sequence of random numbers that starts from a hash.

@@ -37,6 +37,12 @@ impl Xxh3 {
     pub const fn with_seed(seed: u64) -> Self {
         Self { seed }
     }
+
+    /// XXH3-128, of which the reference prints the upper half first. Another function, not this one with more bits.
+    #[must_use]
+    pub fn hash_128(&self, key: &[u8]) -> u128 {
+        xxh3::xxh3_128_with_seed(key, self.seed)
+    }
 }
 
 impl KeyHash for Xxh3 {
@@ -74,6 +80,38 @@ impl KeyHash for Xxh64 {
     #[inline]
     fn hash(&self, key: &[u8]) -> u64 {
         xxh64::xxh64(key, self.seed)
+    }
+}
+
+/// XXH32: 32 bits, for software that hashes with it (HAProxy's and LZ4's tools among others).
+#[cfg(feature = "interop")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Xxh32 {
+    seed: u32,
+}
+
+#[cfg(feature = "interop")]
+impl Xxh32 {
+    /// With seed 0.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { seed: 0 }
+    }
+
+    /// With a seed of the caller's.
+    #[must_use]
+    pub const fn with_seed(seed: u32) -> Self {
+        Self { seed }
+    }
+}
+
+#[cfg(feature = "interop")]
+impl KeyHash for Xxh32 {
+    const NAME: &'static str = "xxh32/1";
+
+    #[inline]
+    fn hash(&self, key: &[u8]) -> u64 {
+        u64::from(xxhash_rust::xxh32::xxh32(key, self.seed))
     }
 }
 

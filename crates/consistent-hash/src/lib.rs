@@ -41,6 +41,7 @@
 //! | [`Ring`] | O(1) expected | 11 to 14 bytes a point | its keys only | by number of points |
 //! | [`MultiProbe`] | O(probes), 21 by default | 24 to 40 bytes a node | its keys only | none |
 //! | [`Anchor`] | O(1) expected | 8 bytes a node | its keys only, but the order of removals matters | none |
+//! | [`JumpBackAnchor`] | O(1) expected | 8 bytes a node | its keys only, but the order of removals matters | none |
 //! | [`JumpBack`], [`Flip`] | O(1) expected | 4 bytes | only the last one can leave | none |
 //! | [`Jump`] | O(log nodes) | 4 bytes | only the last one can leave | none |
 //! | [`Modulo`] | O(1) | 4 bytes | nearly all keys | none |
@@ -95,6 +96,7 @@ mod flip;
 pub mod interop;
 mod jump;
 mod jump_back;
+mod jump_back_anchor;
 #[cfg(feature = "interop")]
 mod ketama;
 mod key;
@@ -124,11 +126,12 @@ pub use error::{BuildError, MembersError};
 pub use flip::Flip;
 pub use jump::Jump;
 pub use jump_back::JumpBack;
+pub use jump_back_anchor::JumpBackAnchor;
 #[cfg(feature = "interop")]
 pub use ketama::{EnvoySize, Ketama, KetamaProfile};
 pub use key::{KeyHash, Xxh3, Xxh64};
 #[cfg(feature = "interop")]
-pub use key::{Sip13, Sip24};
+pub use key::{Sip13, Sip24, Xxh32};
 #[cfg(feature = "interop")]
 pub use maglev::{Maglev, MaglevProfile};
 pub use member::{Member, MemberId, MemberState, Members};

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use stackbeam_consistent_hash::{
-    Anchor, BuildError, Flip, Jump, JumpBack, KeyHash, Member, MemberId, MemberState, Members,
-    MembersError, Modulo, MultiProbe, NodeIx, Placement, Rendezvous, Ring, SlotTable, Xxh3,
+    Anchor, BuildError, Flip, Jump, JumpBack, JumpBackAnchor, KeyHash, Member, MemberId,
+    MemberState, Members, MembersError, Modulo, MultiProbe, NodeIx, Placement, Rendezvous, Ring,
+    SlotTable, Xxh3,
 };
 
 fn hash(n: u64) -> u64 {
@@ -179,6 +180,37 @@ proptest! {
     }
 
     #[test]
+    fn a_jump_back_anchor_moves_only_the_keys_of_the_node_that_goes_or_comes(
+        nodes in 1..60_u32, steps in prop::collection::vec((any::<bool>(), any::<u32>()), 1..60),
+    ) {
+        let mut anchor = JumpBackAnchor::new(nodes).unwrap();
+        let keys: Vec<u64> = (0..200).map(hash).collect();
+        let mut owners: Vec<NodeIx> = keys.iter().map(|key| anchor.owner(*key)).collect();
+        for (remove, pick) in steps {
+            let node = if remove {
+                let node = NodeIx::new(pick % anchor.capacity());
+                let working = anchor.is_working(node) && anchor.working() > 1;
+                prop_assert_eq!(anchor.remove(node).is_ok(), working);
+                if !working { continue }
+                node
+            } else {
+                anchor.add().unwrap()
+            };
+            for (key, owner) in keys.iter().zip(&mut owners) {
+                let now = anchor.owner(*key);
+                prop_assert!(anchor.is_working(now));
+                let moved = if remove { *owner == node } else { now == node };
+                prop_assert!(moved == (now != *owner));
+                *owner = now;
+            }
+            let again = JumpBackAnchor::restore(anchor.capacity(), anchor.removed().iter().copied());
+            prop_assert_eq!(again.unwrap(), anchor.clone());
+        }
+        let mut out = vec![NodeIx::default(); anchor.capacity() as usize];
+        prop_assert_eq!(anchor.owners(7, &mut out), anchor.working());
+    }
+
+    #[test]
     fn a_walk_over_numbered_nodes_visits_each_once(nodes in 1..40_u32, key in any::<u64>()) {
         for placement in appended(nodes) {
             let mut out = vec![NodeIx::default(); nodes as usize + 1];
@@ -251,33 +283,6 @@ fn shares_follow_weights() {
 }
 
 #[test]
-fn jump_is_the_published_function() {
-    let file: serde_json::Value = serde_json::from_str(include_str!("vectors/jump.json")).unwrap();
-    let cases = file["groups"].as_array().unwrap().iter();
-    let mut checked = 0;
-    for case in cases.flat_map(|group| group["cases"].as_array().unwrap()) {
-        let key = case["key"].as_str().unwrap().parse().unwrap();
-        // A row has one number of buckets, or a table of several.
-        let rows: Vec<(u32, u64)> = match case["buckets"].as_object() {
-            None => vec![(
-                u32::try_from(case["buckets"].as_u64().unwrap()).unwrap(),
-                case["bucket"].as_u64().unwrap(),
-            )],
-            Some(table) => table
-                .iter()
-                .map(|(buckets, bucket)| (buckets.parse().unwrap(), bucket.as_u64().unwrap()))
-                .collect(),
-        };
-        for (buckets, bucket) in rows {
-            let owner = Jump::new(buckets).unwrap().owner(key);
-            assert_eq!(u64::from(owner.get()), bucket, "key {key} of {buckets}");
-            checked += 1;
-        }
-    }
-    assert_eq!(checked, 73 + 30 * 30);
-}
-
-#[test]
 fn bad_input_is_refused_by_field() {
     for weight in [f64::NAN, f64::INFINITY, -1.0, 1e-9, 1e9] {
         let refused = Members::new([Member::new("a").with_weight(weight)]).unwrap_err();
@@ -344,6 +349,10 @@ fn everything(members: &Members) -> Vec<(&'static str, Box<dyn Placement>)> {
         ),
         ("MultiProbe", Box::new(MultiProbe::new(members).unwrap())),
         ("Anchor", Box::new(Anchor::new(nodes).unwrap())),
+        (
+            "JumpBackAnchor",
+            Box::new(JumpBackAnchor::new(nodes).unwrap()),
+        ),
         ("Jump", Box::new(Jump::new(nodes).unwrap())),
         ("JumpBack", Box::new(JumpBack::new(nodes).unwrap())),
         ("Flip", Box::new(Flip::new(nodes).unwrap())),
@@ -490,6 +499,7 @@ fn sizes_that_would_overflow_are_refused_by_field() {
     size(Modulo::new(0).map(drop), "nodes");
     size(JumpBack::new(0).map(drop), "nodes");
     size(Flip::new(0).map(drop), "nodes");
+    assert!(JumpBackAnchor::new(0).is_err() && JumpBackAnchor::new(u32::MAX).is_err());
     assert!(Anchor::new(0).is_err() && Anchor::new(u32::MAX).is_err());
     assert!(Anchor::with_capacity(5, 4).is_err());
     for slack in [f64::NAN, f64::INFINITY, -0.1] {

@@ -5,7 +5,6 @@
 
 use super::md5;
 use super::murmur::murmur3_128_signed;
-use crate::KeyHash;
 
 /// The token of `Murmur3Partitioner`, the default. Its lowest value is never returned: it stands for the
 /// start of the ring, and the highest takes its place.
@@ -68,24 +67,8 @@ pub const fn position(token: i64) -> u64 {
     token.cast_unsigned() ^ 1 << 63
 }
 
-/// [`murmur3_token`] as a [`KeyHash`], moved to where a [`Ring`](crate::Ring) of tokens looks: see
-/// [`position`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Murmur3Cassandra;
-
-impl Murmur3Cassandra {
-    /// The function; it has no settings.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self
-    }
-}
-
-impl KeyHash for Murmur3Cassandra {
-    const NAME: &'static str = "cassandra-murmur3-position/1";
-
-    fn hash(&self, key: &[u8]) -> u64 {
-        position(murmur3_token(key))
-    }
+key_hash! {
+    /// [`murmur3_token`] as a [`KeyHash`](crate::KeyHash), moved to where a [`Ring`](crate::Ring) of tokens
+    /// looks: see [`position`].
+    Murmur3Cassandra = "cassandra-murmur3-position/1", |key| position(murmur3_token(key))
 }

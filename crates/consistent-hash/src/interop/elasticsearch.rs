@@ -1,5 +1,6 @@
 //! Elasticsearch and OpenSearch: the shard of a document.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::murmur::murmur3_32;
@@ -9,6 +10,13 @@ use super::murmur::murmur3_32;
 pub fn murmur3(routing: &str) -> i32 {
     let bytes: Vec<u8> = routing.encode_utf16().flat_map(u16::to_le_bytes).collect();
     murmur3_32(&bytes, 0).cast_signed()
+}
+
+key_hash! {
+    /// [`murmur3`] as a [`KeyHash`](crate::KeyHash) of routing values in UTF-8; bytes that are not UTF-8 count as
+    /// U+FFFD. Its 32 bits are signed for [`shard`]: `shard(hash as i32, shards)`.
+    Murmur3Elasticsearch = "elasticsearch-murmur3/1",
+    |key| u64::from(murmur3(&String::from_utf8_lossy(key)).cast_unsigned())
 }
 
 /// The hash of a document's routing value (its id, unless one was given) in an index with a

@@ -61,3 +61,38 @@ pub fn fnv1a_64(key: &[u8]) -> u32 {
         (hash ^ i64::from(byte.cast_signed()).cast_unsigned()).wrapping_mul(0x0100_0000_01b3)
     }))
 }
+
+key_hash! {
+    /// [`one_at_a_time`] as a [`KeyHash`](crate::KeyHash).
+    OneAtATime = "libhashkit-one-at-a-time/1", |key| u64::from(one_at_a_time(key))
+}
+
+key_hash! {
+    /// [`md5_32`] as a [`KeyHash`](crate::KeyHash).
+    Md5x32 = "libhashkit-md5-32/1", |key| u64::from(md5_32(key))
+}
+
+key_hash! {
+    /// [`crc()`] as a [`KeyHash`](crate::KeyHash).
+    Crc15 = "libhashkit-crc-15/1", |key| u64::from(crc(key))
+}
+
+key_hash! {
+    /// [`fnv1_64`] as a [`KeyHash`](crate::KeyHash).
+    Fnv64 = "libhashkit-fnv1-64-low/1", |key| u64::from(fnv1_64(key))
+}
+
+key_hash! {
+    /// [`fnv1a_64`] as a [`KeyHash`](crate::KeyHash).
+    Fnv64a = "libhashkit-fnv1a-64-low/1", |key| u64::from(fnv1a_64(key))
+}
+
+key_hash! {
+    /// [`fnv1_32`] as a [`KeyHash`](crate::KeyHash).
+    Fnv32 = "libhashkit-fnv1-32/1", |key| u64::from(fnv1_32(key))
+}
+
+key_hash! {
+    /// [`fnv1a_32`] as a [`KeyHash`](crate::KeyHash).
+    Fnv32a = "libhashkit-fnv1a-32/1", |key| u64::from(fnv1a_32(key))
+}

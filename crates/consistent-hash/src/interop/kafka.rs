@@ -1,7 +1,6 @@
 //! Kafka: the partition of a keyed message, as the Java client's default partitioner chooses it.
 
 use super::murmur::murmur2_32;
-use crate::KeyHash;
 
 /// Kafka's murmur2 of a key: 32 bits, signed in Java.
 #[must_use]
@@ -17,24 +16,8 @@ pub fn partition(key: &[u8], partitions: u32) -> Option<u32> {
     (murmur2(key).cast_unsigned() & 0x7fff_ffff).checked_rem(partitions)
 }
 
-/// Murmur2 without its sign bit as a [`KeyHash`]: the partition is its remainder by the number of partitions,
-/// as [`Modulo`](crate::Modulo) gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Murmur2Kafka;
-
-impl Murmur2Kafka {
-    /// The function; it has no settings.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self
-    }
-}
-
-impl KeyHash for Murmur2Kafka {
-    const NAME: &'static str = "kafka-murmur2/1";
-
-    fn hash(&self, key: &[u8]) -> u64 {
-        u64::from(murmur2(key).cast_unsigned() & 0x7fff_ffff)
-    }
+key_hash! {
+    /// Murmur2 without its sign bit as a [`KeyHash`](crate::KeyHash): the partition is its remainder by the
+    /// number of partitions, as [`Modulo`](crate::Modulo) gives it.
+    Murmur2Kafka = "kafka-murmur2/1", |key| u64::from(murmur2(key).cast_unsigned() & 0x7fff_ffff)
 }

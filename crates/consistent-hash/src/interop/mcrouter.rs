@@ -13,6 +13,12 @@ pub fn crc32(key: &[u8], pool: u32) -> Option<u32> {
     (crc32fast::hash(key) & 0x7fff_ffff).checked_rem(pool)
 }
 
+key_hash! {
+    /// The CRC32 of [`crc32`] as a [`KeyHash`](crate::KeyHash): the place is its remainder by the servers of the
+    /// pool, as [`Modulo`](crate::Modulo) gives it.
+    Crc32Mcrouter = "mcrouter-crc32/1", |key| u64::from(crc32fast::hash(key) & 0x7fff_ffff)
+}
+
 /// Weighted CH3: the place that CH3 gives is taken with the probability of its weight, else the key is
 /// hashed again with a number behind it, at most [`WeightedCh3::RETRIES`] times.
 ///

@@ -10,15 +10,23 @@
 //! | [`mongodb`] | MongoDB hashed indexes and shard keys | a signed 64-bit hash, by MD5 |
 //! | [`elasticsearch`] | Elasticsearch and OpenSearch | a shard, by Murmur3 of UTF-16 |
 //! | [`hashkit`] | libhashkit, the hashes of libmemcached | 32 bits |
+//! | [`nginx`] | nginx's `hash` without `consistent` | a server, by CRC32 and weights |
+//! | [`guava`] | Guava's `Hashing`; BigQuery's `FARM_FINGERPRINT` | 64 bits, or the 32 of CRC32C |
 //! | [`mcrouter`] | mcrouter's CRC32 pool and weighted CH3 | the place of a server |
 //! | [`murmur`] | the Murmur functions themselves | 32, 64 or 128 bits |
 //!
 //! Rings and tables of other products (ketama, Envoy, Maglev) are [`Ketama`](crate::Ketama) and
 //! [`Maglev`](crate::Maglev).
 //!
-//! A rule that takes bytes is also a [`KeyHash`](crate::KeyHash), with a name and a version that never
-//! changes. What it returns is the product's own number and often fewer than 64 bits: look it up where the
-//! product does, not in a placement that wants 64 mixed bits.
+//! Each rule over bytes is also a [`KeyHash`](crate::KeyHash), with a name and a version that never changes:
+//! [`Crc16Slot`](redis::Crc16Slot), [`Murmur2Kafka`](kafka::Murmur2Kafka),
+//! [`Murmur3Cassandra`](cassandra::Murmur3Cassandra), [`XxhashVitess`](vitess::XxhashVitess),
+//! [`DesVitess`](vitess::DesVitess), [`HashPostgres`](postgres::HashPostgres),
+//! [`PartitionHashPostgres`](postgres::PartitionHashPostgres), [`Md5MongoDb`](mongodb::Md5MongoDb),
+//! [`Murmur3Elasticsearch`](elasticsearch::Murmur3Elasticsearch), [`Crc32Mcrouter`](mcrouter::Crc32Mcrouter),
+//! [`Crc32Nginx`](nginx::Crc32Nginx), and those of [`guava`], [`hashkit`] and [`murmur`]. What one returns is the
+//! product's own number and often fewer than 64 bits: look it up where the product does, not in a placement
+//! that wants 64 mixed bits.
 //!
 //! ```
 //! use stackbeam_consistent_hash::interop::{kafka, postgres::PartitionKey, redis};
@@ -28,13 +36,48 @@
 //! assert_eq!(PartitionKey::new().int8(1).remainder(8), Some(0));
 //! ```
 
+/// A [`KeyHash`](crate::KeyHash) without settings.
+macro_rules! key_hash {
+    ($(#[$doc:meta])* $name:ident = $text:literal, |$key:ident| $hash:expr
+        $(, |$number:ident: u64| $hash_u64:expr)?) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        #[non_exhaustive]
+        pub struct $name;
+
+        impl $name {
+            /// The function; it has no settings.
+            #[must_use]
+            pub const fn new() -> Self {
+                Self
+            }
+        }
+
+        impl $crate::KeyHash for $name {
+            const NAME: &'static str = $text;
+
+            #[inline]
+            fn hash(&self, $key: &[u8]) -> u64 {
+                $hash
+            }
+
+            $(#[inline]
+            fn hash_u64(&self, $number: u64) -> u64 {
+                $hash_u64
+            })?
+        }
+    };
+}
+
 pub mod cassandra;
 pub mod elasticsearch;
+pub mod guava;
 pub mod hashkit;
 pub mod kafka;
 pub mod mcrouter;
 pub mod mongodb;
 pub mod murmur;
+pub mod nginx;
 pub mod postgres;
 pub mod redis;
 mod spooky;

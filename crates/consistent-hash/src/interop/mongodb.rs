@@ -57,14 +57,43 @@ pub fn hash(value: &Value<'_>) -> i64 {
     hash_with_seed(value, 0)
 }
 
+/// The place of a hash on a [`Ring`](crate::Ring), whose positions are unsigned: in the same order, so that
+/// a chunk's range of hashes is a range of positions.
+#[must_use]
+pub const fn position(hash: i64) -> u64 {
+    hash.cast_unsigned() ^ 1 << 63
+}
+
+key_hash! {
+    /// [`hash()`] as a [`KeyHash`](crate::KeyHash), moved to its [`position`]: of a key of bytes as a
+    /// [`String`](Value::String), of a number as an [`Int64`](Value::Int64). (Bytes that are not UTF-8 are hashed as
+    /// they are.)
+    Md5MongoDb = "mongodb-hashed-position/1",
+    |key| position(finish(Md5::new_with_prefix(0_i32.to_le_bytes()), |digest| {
+        digest.update(15_i32.to_le_bytes());
+        text(digest, key);
+    })),
+    |number: u64| position(hash(&Value::Int64(number.cast_signed())))
+}
+
 /// As [`hash`], with a seed. Indexes and shard keys use the seed 0.
 #[must_use]
 pub fn hash_with_seed(value: &Value<'_>, seed: i32) -> i64 {
-    let mut digest = Md5::new();
-    digest.update(seed.to_le_bytes());
-    add(&mut digest, value, None);
+    finish(Md5::new_with_prefix(seed.to_le_bytes()), |digest| {
+        add(digest, value, None);
+    })
+}
+
+fn finish(mut digest: Md5, add: impl FnOnce(&mut Md5)) -> i64 {
+    add(&mut digest);
     let digest: [u8; 16] = digest.finalize().into();
     super::le64(&digest, 0).cast_signed()
+}
+
+fn text(digest: &mut Md5, text: &[u8]) {
+    digest.update(length(text.len() + 1));
+    digest.update(text);
+    digest.update([0]);
 }
 
 fn add(digest: &mut Md5, value: &Value<'_>, name: Option<&str>) {
@@ -93,11 +122,7 @@ fn add(digest: &mut Md5, value: &Value<'_>, name: Option<&str>) {
         digest.update(number.to_le_bytes());
     }
     match value {
-        Value::String(text) => {
-            digest.update(length(text.len() + 1));
-            digest.update(text.as_bytes());
-            digest.update([0]);
-        }
+        Value::String(string) => text(digest, string.as_bytes()),
         Value::Document(fields) => {
             for (name, value) in *fields {
                 add(digest, value, Some(name));

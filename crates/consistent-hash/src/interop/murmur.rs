@@ -122,3 +122,58 @@ fn murmur3_128_of(blocks: &[u8], len: usize, tail: (u64, u64), seed: u64) -> (u6
     h1 = finish(h1).wrapping_add(h2);
     (h1, h2.wrapping_add(h1))
 }
+
+/// A [`KeyHash`](crate::KeyHash) with a seed.
+macro_rules! seeded {
+    ($(#[$doc:meta])* $name:ident($seed:ty) = $text:literal, |$key:ident, $by:ident| $hash:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct $name {
+            seed: $seed,
+        }
+
+        impl $name {
+            /// With seed 0.
+            #[must_use]
+            pub const fn new() -> Self {
+                Self { seed: 0 }
+            }
+
+            /// With a seed of the caller's.
+            #[must_use]
+            pub const fn with_seed(seed: $seed) -> Self {
+                Self { seed }
+            }
+        }
+
+        impl $crate::KeyHash for $name {
+            const NAME: &'static str = $text;
+
+            #[inline]
+            fn hash(&self, $key: &[u8]) -> u64 {
+                let $by = self.seed;
+                $hash
+            }
+        }
+    };
+}
+
+seeded! {
+    /// [`murmur2_32`] as a [`KeyHash`](crate::KeyHash).
+    Murmur2x32(u32) = "murmur2-32/1", |key, seed| u64::from(murmur2_32(key, seed))
+}
+
+seeded! {
+    /// [`murmur2_64a`] as a [`KeyHash`](crate::KeyHash).
+    Murmur2x64a(u64) = "murmur2-64a/1", |key, seed| murmur2_64a(key, seed)
+}
+
+seeded! {
+    /// [`murmur3_32`] as a [`KeyHash`](crate::KeyHash).
+    Murmur3x32(u32) = "murmur3-x86-32/1", |key, seed| u64::from(murmur3_32(key, seed))
+}
+
+seeded! {
+    /// The first half of [`murmur3_128`] as a [`KeyHash`](crate::KeyHash).
+    Murmur3x128(u32) = "murmur3-x64-128-first/1", |key, seed| murmur3_128(key, seed).0
+}

@@ -236,3 +236,20 @@ impl PartitionKey {
         }
     }
 }
+
+key_hash! {
+    /// The 32-bit hash as a [`KeyHash`](crate::KeyHash), of a key of bytes as `text` or `bytea`, of a number as
+    /// `int8`: signed for Citus, whose shards are ranges of it (`hash as i32`).
+    HashPostgres = "postgresql-hash/1",
+    |key| u64::from(hash_bytes(key).cast_unsigned()),
+    |number: u64| u64::from(hash_int8(number.cast_signed()).cast_unsigned())
+}
+
+key_hash! {
+    /// The hash of a row whose [`PartitionKey`] is one column, as a [`KeyHash`](crate::KeyHash): of a key of bytes
+    /// as `text` or `bytea`, of a number as `int8`. The remainder of the partition is what
+    /// [`Modulo`](crate::Modulo) gives for it.
+    PartitionHashPostgres = "postgresql-partition-hash/1",
+    |key| PartitionKey::new().bytea(key).hash(),
+    |number: u64| PartitionKey::new().int8(number.cast_signed()).hash()
+}

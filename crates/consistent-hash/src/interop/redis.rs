@@ -4,8 +4,6 @@
 
 use crc::{CRC_16_XMODEM, Crc, Table};
 
-use crate::KeyHash;
-
 /// Slots of every cluster.
 pub const SLOTS: u16 = 16_384;
 
@@ -43,24 +41,8 @@ pub fn slot(key: &[u8]) -> u16 {
     crc16(hash_tag(key)) % SLOTS
 }
 
-/// [`slot`] as a [`KeyHash`]: look the number up with
-/// [`SlotTable::owner_of_slot`](crate::SlotTable::owner_of_slot) in a table of [`SLOTS`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Crc16Slot;
-
-impl Crc16Slot {
-    /// The function; it has no settings.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self
-    }
-}
-
-impl KeyHash for Crc16Slot {
-    const NAME: &'static str = "redis-crc16-slot/1";
-
-    fn hash(&self, key: &[u8]) -> u64 {
-        u64::from(slot(key))
-    }
+key_hash! {
+    /// [`slot`] as a [`KeyHash`](crate::KeyHash): look the number up with
+    /// [`SlotTable::owner_of_slot`](crate::SlotTable::owner_of_slot) in a table of [`SLOTS`].
+    Crc16Slot = "redis-crc16-slot/1", |key| u64::from(slot(key))
 }

@@ -2,14 +2,17 @@
 //!
 //! A keyspace id is bytes; the shards of a keyspace are ranges of them, compared from the first byte on
 //! ([`in_range`]). The functions are named as the vindexes are.
+//!
+//! Not here: the sort keys of `unicode_loose_md5` and `unicode_loose_xxhash`. Vitess takes off spaces at the end
+//! and asks Go's `golang.org/x/text/collate` for the key (English, loose), whose weights are those of its own table of
+//! Unicode 6.2; no collation crate gives the same numbers. [`binary_md5`] and [`xxhash`] of such a key are the
+//! keyspace ids.
 
 use alloc::vec::Vec;
 
 use des::Des;
 use des::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use xxhash_rust::xxh64::xxh64;
-
-use crate::KeyHash;
 
 fn des() -> Des {
     Des::new(&[0; 8].into())
@@ -184,55 +187,20 @@ impl MultiCol {
     }
 }
 
-/// [`xxhash`] as a [`KeyHash`]: the first eight bytes of the keyspace id as a number, so that comparing
-/// numbers is comparing keyspace ids, and a shard's range is a range of hashes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct XxhashVitess;
-
-impl XxhashVitess {
-    /// The function; it has no settings.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self
-    }
+key_hash! {
+    /// [`xxhash`] as a [`KeyHash`](crate::KeyHash): the keyspace id as a number, so that comparing numbers is
+    /// comparing keyspace ids, and a shard's range is a range of hashes.
+    XxhashVitess = "vitess-xxhash/1", |key| u64::from_be_bytes(xxhash(key))
 }
 
-impl KeyHash for XxhashVitess {
-    const NAME: &'static str = "vitess-xxhash/1";
-
-    fn hash(&self, key: &[u8]) -> u64 {
-        u64::from_be_bytes(xxhash(key))
-    }
-}
-
-/// [`hash()`] as a [`KeyHash`] of numbers: the keyspace id as a number. `hash_u64` takes the
-/// number; a key of bytes is taken as a number of up to eight bytes, big endian, and of more than eight the
-/// first eight count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct DesVitess;
-
-impl DesVitess {
-    /// The function; it has no settings.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self
-    }
-}
-
-impl KeyHash for DesVitess {
-    const NAME: &'static str = "vitess-hash/1";
-
-    fn hash(&self, key: &[u8]) -> u64 {
-        let number = key
-            .iter()
-            .take(8)
-            .fold(0, |id, byte| id << 8 | u64::from(*byte));
-        self.hash_u64(number)
-    }
-
-    fn hash_u64(&self, key: u64) -> u64 {
-        u64::from_be_bytes(hash(key))
-    }
+key_hash! {
+    /// [`hash()`] as a [`KeyHash`](crate::KeyHash) of numbers: the keyspace id as a number. `hash_u64` takes the
+    /// number; a key of bytes is taken as a number of up to eight bytes, big endian, and of more than eight the
+    /// first eight count.
+    DesVitess = "vitess-hash/1",
+    |key| {
+        let bytes = key.iter().take(8);
+        u64::from_be_bytes(hash(bytes.fold(0, |id, byte| id << 8 | u64::from(*byte))))
+    },
+    |number: u64| u64::from_be_bytes(hash(number))
 }

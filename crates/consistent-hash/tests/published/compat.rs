@@ -1,17 +1,25 @@
 //! Rings and tables of other products: where their own software put keys, and this crate must.
 
-use crate::support::{cases, number, small, whole_group};
+use crate::support::{
+    Case, ENVOY, File, LIBMEMCACHED, MAGLEV, NGINX, SPYMEMCACHED, cases, number, small, whole_group,
+};
 use serde_json::Value as Json;
+use stackbeam_consistent_hash::interop::nginx::{self, PlainHash};
 use stackbeam_consistent_hash::{
-    BuildError, EnvoySize, Ketama, KetamaProfile, Maglev, MaglevProfile, Member, Members, NodeIx,
-    Placement,
+    BuildError, EnvoySize, Ketama, KetamaProfile, KeyHash, Maglev, MaglevProfile, Member, Members,
+    NodeIx, Placement,
 };
 
-const NGINX: &str = include_str!("../vectors/ketama-nginx.json");
-const LIBMEMCACHED: &str = include_str!("../vectors/ketama-libmemcached.json");
-const SPYMEMCACHED: &str = include_str!("../vectors/ketama-spymemcached.json");
-const ENVOY: &str = include_str!("../vectors/ring-hash-envoy.json");
-const MAGLEV: &str = include_str!("../vectors/maglev.json");
+pub(crate) const CHECKS: &[fn()] = &[
+    nginx_consistent_hash_is_nginx,
+    nginx_plain_hash_is_nginx,
+    libmemcached_ketama_is_libmemcached,
+    spymemcached_ketama_is_spymemcached,
+    envoy_ring_hash_is_envoy,
+    maglev_of_envoy_is_envoys,
+    maglev_of_katran_is_katrans,
+    maglev_of_cilium_is_ciliums,
+];
 
 fn server(server: &Json) -> Member {
     let host = server["host"].as_str().unwrap();
@@ -26,7 +34,7 @@ fn servers(group: &Json) -> Members {
     Members::in_order(group["servers"].as_array().unwrap().iter().map(server)).unwrap()
 }
 
-fn check(file: &str, name: &str, profile: KetamaProfile) {
+fn check(file: File, name: &str, profile: KetamaProfile) {
     let group = whole_group(file, name);
     let members = servers(&group);
     let ring = Ketama::new(profile, &members).unwrap();
@@ -73,6 +81,31 @@ fn nginx_consistent_hash_is_nginx() {
             assert!(name.ends_with(&format!(":{port}")), "{name} {port}");
         }
     }
+}
+
+#[test]
+fn nginx_plain_hash_is_nginx() {
+    let name = "live_plain_hash_weighted";
+    let members = servers(&whole_group(NGINX, name));
+    let servers = PlainHash::new(&members).unwrap();
+    for case in cases(NGINX, name) {
+        let key = case["key"].as_str().unwrap().as_bytes();
+        let owner = servers.owner_of(key);
+        assert_eq!(members[owner].name(), case["server"].as_str().unwrap());
+        assert_eq!(servers.owner(nginx::Crc32Nginx::new().hash(key)), owner);
+        assert_eq!(servers.tries_of(key).next(), Some(owner));
+        assert_eq!(servers.tries_of(key).count(), PlainHash::TRIES);
+    }
+    let light = Members::new([Member::new("a:1").with_weight(0.1)]).unwrap();
+    let refused = PlainHash::new(&light).unwrap_err();
+    let named = matches!(
+        refused,
+        BuildError::Size {
+            field: "weight",
+            ..
+        }
+    );
+    assert!(named, "{refused}");
 }
 
 #[test]
@@ -228,7 +261,7 @@ fn a_size_out_of_bounds_is_refused_by_name() {
     ));
 }
 
-fn table_of(case: &Json) -> Vec<u32> {
+fn table_of(case: &Case) -> Vec<u32> {
     case["table"]
         .as_array()
         .unwrap()
@@ -240,6 +273,7 @@ fn table_of(case: &Json) -> Vec<u32> {
 #[test]
 fn maglev_of_envoy_is_envoys() {
     for case in cases(MAGLEV, "envoy") {
+        let weights = &case["weights"];
         let weight = |n: usize| -> f64 {
             if case["locality_of"].is_null() {
                 let localities = case["note"]
@@ -248,7 +282,7 @@ fn maglev_of_envoy_is_envoys() {
                 if localities {
                     1.0
                 } else {
-                    case["weights"][n].as_f64().unwrap()
+                    weights[n].as_f64().unwrap()
                 }
             } else {
                 let locality = case["locality_of"][n].as_str().unwrap();
@@ -314,5 +348,10 @@ fn maglev_of_cilium_is_ciliums() {
             .map(|node| small(&backends[backends.len() - 1 - node.index()]["id"]))
             .collect();
         assert_eq!(slots, table_of(&case));
+        assert_eq!(case["hash_seed"], "default");
+        for (id, wanted) in (0..).zip(case["slots_per_backend"].as_array().unwrap()) {
+            let count = slots.iter().filter(|slot| **slot == id).count();
+            assert_eq!(count as u64, number(wanted));
+        }
     }
 }

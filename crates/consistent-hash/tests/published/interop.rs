@@ -1,21 +1,25 @@
 //! What other products' own software computed for keys, and this crate must.
 
-use crate::support::{cases, hex, number, signed, small, whole_group};
+use crate::support::{
+    CASSANDRA, Case, ELASTIC, KAFKA, MCROUTER, MONGODB, POSTGRES, REDIS, VITESS, cases, hex,
+    number, signed, small, whole_group,
+};
 use serde_json::Value as Json;
 use stackbeam_consistent_hash::interop::{
-    cassandra, elasticsearch, hashkit, kafka, mcrouter, mongodb, murmur, postgres, redis, vitess,
+    cassandra, elasticsearch, kafka, mcrouter, mongodb, postgres, redis, vitess,
 };
-use stackbeam_consistent_hash::{Ch3, KeyHash, Placement, Sip13, Sip24, Xxh3, Xxh64};
+use stackbeam_consistent_hash::{Ch3, KeyHash, Placement};
 
-const CASSANDRA: &str = include_str!("../vectors/cassandra-tokens.json");
-const ELASTIC: &str = include_str!("../vectors/elasticsearch-routing.json");
-const HASHES: &str = include_str!("../vectors/hash-functions.json");
-const KAFKA: &str = include_str!("../vectors/kafka-murmur2.json");
-const MCROUTER: &str = include_str!("../vectors/mcrouter.json");
-const MONGODB: &str = include_str!("../vectors/mongodb-hashed.json");
-const POSTGRES: &str = include_str!("../vectors/postgres-hash.json");
-const REDIS: &str = include_str!("../vectors/redis-slots.json");
-const VITESS: &str = include_str!("../vectors/vitess-vindexes.json");
+pub(crate) const CHECKS: &[fn()] = &[
+    redis_slots_are_those_of_the_server,
+    kafka_partitions_are_those_of_its_clients,
+    cassandra_tokens_are_those_of_its_drivers,
+    vitess_keyspace_ids_are_those_of_its_vindexes,
+    postgres_hashes_are_those_of_the_server,
+    mongodb_hashes_are_those_of_the_server,
+    elasticsearch_shards_are_those_of_the_server,
+    ch3_is_mcrouter,
+];
 
 #[test]
 fn redis_slots_are_those_of_the_server() {
@@ -82,7 +86,7 @@ fn cassandra_tokens_are_those_of_its_drivers() {
     assert!(cassandra::position(-1) < cassandra::position(0));
 }
 
-fn keyspace_id(case: &Json) -> Vec<u8> {
+fn keyspace_id(case: &Case) -> Vec<u8> {
     hex(&case["keyspace_id"])
 }
 
@@ -204,7 +208,7 @@ fn postgres_hashes_are_those_of_the_server() {
     assert_eq!(postgres::PartitionKey::new().remainder(0), None);
 }
 
-fn check_remainders(key: postgres::PartitionKey, case: &Json) {
+fn check_remainders(key: postgres::PartitionKey, case: &Case) {
     for (field, modulus) in [("mod_5", 5), ("mod_8", 8), ("mod_16", 16)] {
         assert_eq!(key.remainder(modulus), Some(small(&case[field])), "{case}");
     }
@@ -336,7 +340,7 @@ fn ch3_is_mcrouter() {
     assert!(mcrouter::WeightedCh3::new([f64::NAN]).is_err());
 }
 
-fn check_counts(case: &Json, place: impl Fn(&[u8]) -> u32) {
+fn check_counts(case: &Case, place: impl Fn(&[u8]) -> u32) {
     let wanted: Vec<u64> = case["counts"]
         .as_array()
         .unwrap()
@@ -348,97 +352,4 @@ fn check_counts(case: &Json, place: impl Fn(&[u8]) -> u32) {
         counts[place(n.to_string().as_bytes()) as usize] += 1;
     }
     assert_eq!(counts, wanted);
-}
-
-/// The buffer that xxHash tests itself with.
-fn xxh_buffer(len: usize) -> Vec<u8> {
-    let mut state = 2_654_435_761_u64;
-    (0..len)
-        .map(|_| {
-            let byte = state.to_be_bytes()[0];
-            state = state.wrapping_mul(11_400_714_785_074_694_797);
-            byte
-        })
-        .collect()
-}
-
-#[test]
-fn xxhash_is_the_official_one() {
-    let len = |case: &Json| xxh_buffer(usize::try_from(number(&case["len"])).unwrap());
-    let hash =
-        |case: &Json, field: &str| u64::from_str_radix(case[field].as_str().unwrap(), 16).unwrap();
-    for case in cases(HASHES, "xxh64") {
-        let got = Xxh64::with_seed(number(&case["seed"])).hash(&len(&case));
-        assert_eq!(got, hash(&case, "hash_hex"));
-    }
-    for case in cases(HASHES, "xxh3_64_seeded") {
-        let got = Xxh3::with_seed(number(&case["seed"])).hash(&len(&case));
-        assert_eq!(got, hash(&case, "hash_hex"));
-    }
-    for case in cases(HASHES, "xxh_live_lengths") {
-        let seed = number(&case["seed"]);
-        assert_eq!(
-            Xxh64::with_seed(seed).hash(&len(&case)),
-            hash(&case, "xxh64")
-        );
-        assert_eq!(
-            Xxh3::with_seed(seed).hash(&len(&case)),
-            hash(&case, "xxh3_64")
-        );
-    }
-}
-
-#[test]
-fn siphash_is_the_reference() {
-    let key: [u8; 16] = core::array::from_fn(|n| u8::try_from(n).unwrap());
-    let message = |case: &Json| -> Vec<u8> {
-        (0..number(&case["len"]))
-            .map(|n| u8::try_from(n % 256).unwrap())
-            .collect()
-    };
-    for case in cases(HASHES, "siphash_2_4_64") {
-        let hash = Sip24::with_key(key).hash(&message(&case));
-        assert_eq!(hash.to_le_bytes().to_vec(), hex(&case["bytes_hex"]));
-    }
-    for case in cases(HASHES, "siphash_2_4_128") {
-        let hash = Sip24::with_key(key).hash_128(&message(&case));
-        assert_eq!(hash.to_vec(), hex(&case["bytes_hex"]), "{case}");
-    }
-    for case in cases(HASHES, "siphash_1_3_64_live") {
-        let hash = Sip13::with_key(key).hash(&message(&case));
-        assert_eq!(format!("{hash:016x}"), case["hash_hex"].as_str().unwrap());
-    }
-}
-
-#[test]
-fn murmur_is_guava_and_the_hashkit_is_libhashkit() {
-    for case in cases(HASHES, "guava") {
-        let key = hex(&case["key_hex"]);
-        assert_eq!(
-            u64::from(murmur::murmur3_32(&key, 0)),
-            number(&case["murmur3_32"])
-        );
-        let (h1, h2) = murmur::murmur3_128(&key, 0);
-        let bytes = [h1.to_le_bytes(), h2.to_le_bytes()].concat();
-        assert_eq!(bytes, hex(&case["murmur3_128_le_hex"]));
-        let guava: [u8; 16] = core::array::from_fn(|n| u8::try_from(n).unwrap());
-        assert_eq!(
-            Sip24::with_key(guava).hash(&key),
-            number(&case["siphash24"])
-        );
-    }
-    for case in cases(HASHES, "libhashkit") {
-        let key = case["key"].as_str().unwrap().as_bytes();
-        for (name, function) in [
-            ("one_at_a_time", hashkit::one_at_a_time as fn(&[u8]) -> u32),
-            ("md5", hashkit::md5_32),
-            ("crc", hashkit::crc),
-            ("fnv1_64", hashkit::fnv1_64),
-            ("fnv1a_64", hashkit::fnv1a_64),
-            ("fnv1_32", hashkit::fnv1_32),
-            ("fnv1a_32", hashkit::fnv1a_32),
-        ] {
-            assert_eq!(function(key), small(&case[name]), "{name} {case}");
-        }
-    }
 }
