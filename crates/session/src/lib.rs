@@ -49,8 +49,8 @@
 //! # Costs
 //!
 //! Issuing takes 48 random bytes from a pool that one system call fills for sixteen tokens; verifying takes no lock (a read lock
-//! while subjects are ended), and allocates the decoded token and its claims. Revocations are bounded by
-//! [`REVOCATIONS_MAX`] entries of 19 to 48 bytes (25 for a million sessions) and forgotten after the absolute
+//! for a subject that was ended, and seldom for another), and allocates the decoded token and its claims. Revocations are bounded by
+//! [`REVOCATIONS_MAX`] entries of 20 to 50 bytes (27 for a million sessions) and forgotten after the absolute
 //! lifetime.
 //!
 //! # Features

@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use siphasher::sip::SipHasher13;
 use zeroize::Zeroizing;
 
+use super::filter::Filter;
 use super::message::{Change, Message, Snapshot};
 use super::set::Set;
 use super::waiters::Waiters;
@@ -75,9 +76,12 @@ struct Writer {
 struct Shared {
     sessions: Set,
     subjects: RwLock<HashMap<u64, Held>>,
-    /// So that a check takes no lock when no subject was ended.
+    /// So that a check takes a lock only for a subject that was ended.
+    subjects_filter: Filter,
     subjects_held: AtomicUsize,
     prefixes: ArcSwap<Vec<Prefix>>,
+    /// So that a check does not even look when there is none.
+    prefixes_held: AtomicUsize,
     /// Sessions that authenticated before this have ended.
     not_before: AtomicU64,
     /// When it was last known that nothing is missing; zero before the first snapshot.
@@ -93,8 +97,8 @@ struct Shared {
 
 /// Revocations in memory, bounded, with a numbered feed that any bus can carry to other servers.
 ///
-/// Sessions and subjects are kept and sent as keyed 64-bit hashes (SipHash-1-3). A check takes no lock while no
-/// subject is ended, and a read lock else. An entry is forgotten when no token that it could hit can be good any
+/// Sessions and subjects are kept and sent as keyed 64-bit hashes (SipHash-1-3). A check takes no lock, but for a
+/// subject that was ended (and seldom for another) a read lock. An entry is forgotten when no token that it could hit can be good any
 /// more: one absolute lifetime and twice ten minutes, for clocks that differ, after the revocation.
 ///
 /// To share: send the bytes that `revoke_*` return to all servers, hand what arrives to
@@ -131,8 +135,10 @@ impl MemoryRevocations {
             shared: Arc::new(Shared {
                 sessions: Set::new(),
                 subjects: RwLock::default(),
+                subjects_filter: Filter::new(),
                 subjects_held: AtomicUsize::new(0),
                 prefixes: ArcSwap::default(),
+                prefixes_held: AtomicUsize::new(0),
                 not_before: AtomicU64::new(0),
                 current_at: AtomicU64::new(0),
                 waiters: Waiters::default(),
@@ -366,12 +372,16 @@ impl MemoryRevocations {
                     self.make_room(writer, now)?;
                 }
                 let mut subjects = shared.subjects.write();
+                let known = subjects.len();
                 let held = subjects.entry(hash).or_insert(Held {
                     generation,
                     forget_at,
                 });
                 held.generation = held.generation.max(generation);
                 held.forget_at = held.forget_at.max(forget_at);
+                if subjects.len() > known && !shared.subjects_filter.put(hash) {
+                    shared.refill_subjects(&subjects);
+                }
                 shared
                     .subjects_held
                     .store(subjects.len(), Ordering::Release);
@@ -402,7 +412,9 @@ impl MemoryRevocations {
                         forget_at,
                     }),
                 }
+                let held = prefixes.len();
                 shared.prefixes.store(Arc::new(prefixes));
+                shared.prefixes_held.store(held, Ordering::Release);
                 shared.waiters.wake(None);
             }
         }
@@ -420,6 +432,7 @@ impl MemoryRevocations {
             shared.sessions.sweep(now.before(SKEW));
             let mut subjects = shared.subjects.write();
             subjects.retain(|_, held| held.forget_at.after(SKEW) > now);
+            shared.refill_subjects(&subjects);
             shared
                 .subjects_held
                 .store(subjects.len(), Ordering::Release);
@@ -473,8 +486,13 @@ impl MemoryRevocations {
 }
 
 impl Shared {
+    fn refill_subjects(&self, subjects: &HashMap<u64, Held>) {
+        self.subjects_filter
+            .refill(subjects.len(), subjects.keys().copied());
+    }
+
     fn generation(&self, subject: u64) -> u64 {
-        if self.subjects_held.load(Ordering::Acquire) == 0 {
+        if !self.subjects_filter.may_hold(subject) {
             return 0;
         }
         self.subjects
@@ -500,12 +518,18 @@ impl Shared {
             return false;
         }
         let hash = self.subject_hash.hash(token.subject.as_bytes());
+        if !self.subjects_filter.may_hold(hash) {
+            return false;
+        }
         let subjects = self.subjects.read();
         let held = subjects.get(&hash).filter(|held| held.forget_at > now);
         held.is_some_and(|held| token.generation < held.generation)
     }
 
     fn is_prefix_revoked(&self, token: &RevocationQuery<'_>, now: Timestamp) -> bool {
+        if self.prefixes_held.load(Ordering::Acquire) == 0 {
+            return false;
+        }
         let prefixes = self.prefixes.load();
         prefixes.iter().any(|prefix| {
             let start = token.subject.as_bytes().get(..prefix.length.into());

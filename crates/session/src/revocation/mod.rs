@@ -3,6 +3,7 @@
 //! Changes form a merge: each is a maximum over what is known, so the order and the number of times
 //! they arrive does not matter. Only a missing one does, and sequence numbers show it.
 
+mod filter;
 mod memory;
 mod message;
 mod set;

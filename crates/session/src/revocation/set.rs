@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 
+use super::filter::Filter;
 use crate::time::Timestamp;
 
 /// Open addressing with linear probing. A hash is written once, after its end, and never taken out: sweeping
@@ -15,8 +16,9 @@ struct Slots {
     ends: Box<[AtomicU32]>,
 }
 
-/// Twelve bytes a slot, and between a quarter and five eighths of the slots in use.
+/// Twelve bytes a slot, between a quarter and five eighths of the slots in use, and a filter before them.
 pub(super) struct Set {
+    filter: Filter,
     slots: ArcSwap<Slots>,
     len: AtomicUsize,
 }
@@ -75,6 +77,7 @@ fn some(hash: u64) -> u64 {
 impl Set {
     pub(super) fn new() -> Self {
         Self {
+            filter: Filter::new(),
             slots: ArcSwap::from_pointee(Slots::new(SLOTS_MIN)),
             len: AtomicUsize::new(0),
         }
@@ -91,18 +94,27 @@ impl Set {
     /// Whether the hash is held and counts longer than `now`.
     #[inline]
     pub(super) fn counts(&self, hash: u64, now: Timestamp) -> bool {
+        let hash = some(hash);
+        self.filter.may_hold(hash) && self.counts_in_table(hash, now)
+    }
+
+    #[cold]
+    fn counts_in_table(&self, hash: u64, now: Timestamp) -> bool {
         let slots = self.slots.load();
-        let (at, known) = slots.find(some(hash));
+        let (at, known) = slots.find(hash);
         known && slots.ends[at].load(Ordering::Acquire) > seconds(now)
     }
 
     /// Keeps a hash until `end` at least. One writer at a time.
     pub(super) fn put(&self, hash: u64, end: Timestamp) {
-        let slots = self.slots.load();
-        if slots.put(some(hash), seconds(end)) {
+        let (slots, hash) = (self.slots.load(), some(hash));
+        if slots.put(hash, seconds(end)) {
             let len = self.len.fetch_add(1, Ordering::Relaxed) + 1;
             if len * 8 > slots.hashes.len() * 5 {
                 self.rebuild(slots.hashes.len() * 2, |_| true);
+            }
+            if !self.filter.put(hash) {
+                self.refill();
             }
         }
     }
@@ -117,6 +129,13 @@ impl Set {
             .filter(|(_, end)| keep(*end))
             .count();
         self.rebuild((left * 2).next_power_of_two().max(SLOTS_MIN), keep);
+        self.refill();
+    }
+
+    fn refill(&self) {
+        let slots = self.slots.load();
+        self.filter
+            .refill(self.len(), slots.entries().map(|(hash, _)| hash));
     }
 
     fn rebuild(&self, slots: usize, keep: impl Fn(u32) -> bool) {
