@@ -7,20 +7,20 @@
 use core::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-use crate::claims::{Claims, Level, SessionId, Unreadable};
+use crate::claims::{Claims, Level, SessionId, Unreadable, Unsealed};
 use crate::format::sealed::{self, Cut, Encoding};
 use crate::format::{DerivedKey, IssuingKey, TokenKey, behaves};
 use crate::hash::keyed;
 use crate::key::{KeyError, KeyId, not_a_placeholder};
 use crate::paseto::Parts;
+use crate::text::{decode, encode_onto};
 use crate::time::Timestamp;
+use crate::wipe::Wiped;
 
 const VERSION: u8 = 1;
 const ID: usize = 4;
@@ -81,11 +81,21 @@ impl fmt::Debug for CompactKey {
     }
 }
 
-fn associated(front: &[u8], implicit: &[u8]) -> Aad<Vec<u8>> {
-    let mut aad = Vec::with_capacity(1 + ID + implicit.len());
-    aad.extend_from_slice(&front[..=ID]);
-    aad.extend_from_slice(implicit);
-    Aad::from(aad)
+/// Runs `with` on what is authenticated beside the text: version, key id and implicit assertion. On the stack,
+/// for all but a very long one.
+fn associated<R>(front: &[u8; FRONT], implicit: &[u8], with: impl FnOnce(Aad<&[u8]>) -> R) -> R {
+    let length = 1 + ID + implicit.len();
+    let (mut short, mut long) = ([0; 256], Vec::new());
+    let aad = match short.get_mut(..length) {
+        Some(short) => short,
+        None => {
+            long.resize(length, 0);
+            &mut long
+        }
+    };
+    aad[..=ID].copy_from_slice(&front[..=ID]);
+    aad[1 + ID..].copy_from_slice(implicit);
+    with(Aad::from(&*aad))
 }
 
 impl TokenKey for CompactKey {}
@@ -96,11 +106,12 @@ impl sealed::TokenKey for CompactKey {
     }
     fn self_test(&self) -> Result<(), KeyError> {
         not_a_placeholder(&self.bytes[..])?;
-        let sealed = sealed::IssuingKey::seal(self, self.id, crate::format::TEST, b"i")?;
+        let payload = Wiped([&[0; FRONT], crate::format::TEST].concat());
+        let sealed = sealed::IssuingKey::seal(self, self.id, &[7; 32], payload, b"i")?;
         behaves(self, &sealed)
     }
     fn cut(token: &str) -> Option<Cut<'_>> {
-        let raw = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let raw = decode(token)?;
         if raw.len() < FRONT + TAG || raw[0] != VERSION {
             return None;
         }
@@ -114,41 +125,45 @@ impl sealed::TokenKey for CompactKey {
             },
         })
     }
-    fn open(&self, cut: &Cut<'_>, implicit: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let raw = &cut.parts.footer;
-        let (front, sealed) = raw.split_at_checked(FRONT)?;
+    fn open(&self, cut: Cut<'_>, implicit: &[u8]) -> Option<Wiped> {
+        let mut raw = Wiped(cut.parts.footer);
+        let front = *raw.0.first_chunk::<FRONT>()?;
         let nonce = Nonce::try_assume_unique_for_key(&front[1 + ID..]).ok()?;
-        let mut text = Zeroizing::new(sealed.to_vec());
-        let length = self
-            .cipher
-            .open_in_place(nonce, associated(front, implicit), &mut text)
-            .ok()?
-            .len();
-        text.truncate(length);
-        Some(text)
+        let length = associated(&front, implicit, |aad| {
+            let opened = (self.cipher).open_within(nonce, aad, &mut raw.0, FRONT..);
+            Some(opened.ok()?.len())
+        })?;
+        raw.0.truncate(length);
+        Some(raw)
     }
 }
 impl IssuingKey for CompactKey {}
 impl sealed::IssuingKey for CompactKey {
-    fn seal(&self, id: KeyId, payload: &[u8], implicit: &[u8]) -> Result<String, KeyError> {
-        let mut raw = Vec::with_capacity(FRONT + payload.len() + TAG);
-        raw.push(VERSION);
-        raw.extend_from_slice(&id.0[..ID]);
+    const FRONT: usize = FRONT;
+    fn seal(
+        &self,
+        id: KeyId,
+        random: &[u8; 32],
+        mut payload: Wiped,
+        implicit: &[u8],
+    ) -> Result<String, KeyError> {
+        let raw = &mut payload.0;
+        let Some((front, text)) = raw.split_first_chunk_mut::<FRONT>() else {
+            return Err(KeyError::SelfTest);
+        };
         let mut nonce = [0; NONCE];
-        crate::random::pooled(&mut nonce)?;
-        raw.extend_from_slice(&nonce);
-        raw.extend_from_slice(payload);
-        let (front, text) = raw.split_at_mut(FRONT);
-        let tag = self
-            .cipher
-            .seal_in_place_separate_tag(
-                Nonce::assume_unique_for_key(nonce),
-                associated(front, implicit),
-                text,
-            )
-            .map_err(|_| KeyError::SelfTest)?;
-        raw.extend_from_slice(tag.as_ref());
-        Ok(URL_SAFE_NO_PAD.encode(&raw))
+        nonce.copy_from_slice(&random[..NONCE]);
+        front[0] = VERSION;
+        front[1..=ID].copy_from_slice(&id.0[..ID]);
+        front[1 + ID..].copy_from_slice(&nonce);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = associated(front, implicit, |aad| {
+            self.cipher.seal_in_place_separate_tag(nonce, aad, text)
+        });
+        raw.extend_from_slice(tag.map_err(|_| KeyError::SelfTest)?.as_ref());
+        let mut token = String::with_capacity(raw.len() * 4 / 3 + 4);
+        encode_onto(&mut token, raw);
+        Ok(token)
     }
 }
 impl DerivedKey for CompactKey {}
@@ -172,15 +187,18 @@ struct Wire<'a, T> {
     data: T,
 }
 
-pub(crate) fn write<T: Serialize>(claims: &Claims<T>) -> Result<Vec<u8>, Unreadable> {
+pub(crate) fn write<T: Serialize>(
+    claims: &Unsealed<'_, T>,
+    mut onto: Wiped,
+) -> Result<Wiped, Unreadable> {
     let out = || Unreadable::from("a time that a compact token cannot hold");
     let issued = claims.issued_at.as_secs();
     let after = |time: Timestamp| time.as_secs().checked_sub(issued).ok_or_else(out);
     if claims.not_before.is_some() {
         return Err(out());
     }
-    Ok(postcard::to_stdvec(&Wire {
-        subject: &claims.subject,
+    let wire = Wire {
+        subject: claims.subject,
         session: claims.session.0,
         issued: issued.checked_sub(EPOCH).ok_or_else(out)?,
         expires: after(claims.expires_at)?,
@@ -189,8 +207,10 @@ pub(crate) fn write<T: Serialize>(claims: &Claims<T>) -> Result<Vec<u8>, Unreada
         standing: (claims.generation.checked_mul(4))
             .map(|generation| generation | u64::from(claims.level.number()))
             .ok_or_else(out)?,
-        data: &claims.data,
-    })?)
+        data: claims.data,
+    };
+    onto.0 = postcard::to_extend(&wire, std::mem::take(&mut onto.0))?;
+    Ok(onto)
 }
 
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<Claims<T>, Unreadable> {

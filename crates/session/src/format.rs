@@ -4,11 +4,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Debug;
 
-use zeroize::Zeroizing;
-
 use crate::key::{Key, KeyError, KeyId};
 use crate::keypair::{PublicKey, SecretKey};
 use crate::paseto;
+use crate::wipe::Wiped;
 
 pub(crate) use sealed::{Cut, Encoding};
 
@@ -26,8 +25,9 @@ pub trait IssuingKey: TokenKey + sealed::IssuingKey {}
 pub trait DerivedKey: IssuingKey + sealed::DerivedKey {}
 
 pub(crate) mod sealed {
-    use super::{Debug, KeyError, KeyId, String, Vec, Zeroizing};
+    use super::{Debug, KeyError, KeyId, String};
     use crate::paseto::Parts;
+    use crate::wipe::Wiped;
 
     /// How claims are written inside.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,12 +53,21 @@ pub(crate) mod sealed {
         /// Refuses a key that nothing may rest on.
         fn self_test(&self) -> Result<(), KeyError>;
         fn cut(token: &str) -> Option<Cut<'_>>;
-        fn open(&self, cut: &Cut<'_>, implicit: &[u8]) -> Option<Zeroizing<Vec<u8>>>;
+        fn open(&self, cut: Cut<'_>, implicit: &[u8]) -> Option<Wiped>;
     }
 
     #[expect(unnameable_types, reason = "sealed")]
     pub trait IssuingKey: TokenKey {
-        fn seal(&self, id: KeyId, payload: &[u8], implicit: &[u8]) -> Result<String, KeyError>;
+        /// Bytes of room that stand before the payload when it is sealed.
+        const FRONT: usize;
+        /// `random` makes the nonce, where the format has one; never the same twice.
+        fn seal(
+            &self,
+            id: KeyId,
+            random: &[u8; 32],
+            payload: Wiped,
+            implicit: &[u8],
+        ) -> Result<String, KeyError>;
     }
 
     #[expect(unnameable_types, reason = "sealed")]
@@ -88,7 +97,7 @@ impl sealed::TokenKey for Key {
     fn cut(token: &str) -> Option<Cut<'_>> {
         cut(token, paseto::LOCAL)
     }
-    fn open(&self, cut: &Cut<'_>, implicit: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    fn open(&self, cut: Cut<'_>, implicit: &[u8]) -> Option<Wiped> {
         paseto::open_local(self, &cut.parts, implicit).ok()
     }
 }
@@ -97,10 +106,18 @@ impl sealed::TokenKey for Key {
 impl IssuingKey for Key {}
 #[cfg(feature = "std")]
 impl sealed::IssuingKey for Key {
-    fn seal(&self, id: KeyId, payload: &[u8], implicit: &[u8]) -> Result<String, KeyError> {
-        let mut nonce = [0; 32];
-        crate::random::pooled(&mut nonce)?;
-        Ok(paseto::seal_local(self, &nonce, payload, &id.0, implicit))
+    const FRONT: usize = paseto::NONCE;
+    fn seal(
+        &self,
+        id: KeyId,
+        random: &[u8; 32],
+        payload: Wiped,
+        implicit: &[u8],
+    ) -> Result<String, KeyError> {
+        let footer = &id.0;
+        Ok(paseto::seal_local_in_place(
+            self, random, payload, footer, implicit,
+        ))
     }
 }
 #[cfg(feature = "std")]
@@ -127,14 +144,21 @@ impl sealed::TokenKey for SecretKey {
     fn cut(token: &str) -> Option<Cut<'_>> {
         cut(token, paseto::PUBLIC)
     }
-    fn open(&self, cut: &Cut<'_>, implicit: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    fn open(&self, cut: Cut<'_>, implicit: &[u8]) -> Option<Wiped> {
         sealed::TokenKey::open(self.public(), cut, implicit)
     }
 }
 impl IssuingKey for SecretKey {}
 impl sealed::IssuingKey for SecretKey {
-    fn seal(&self, id: KeyId, payload: &[u8], implicit: &[u8]) -> Result<String, KeyError> {
-        paseto::seal_public(self, payload, &id.0, implicit)
+    const FRONT: usize = 0;
+    fn seal(
+        &self,
+        id: KeyId,
+        _random: &[u8; 32],
+        payload: Wiped,
+        implicit: &[u8],
+    ) -> Result<String, KeyError> {
+        paseto::seal_public_in_place(self, payload, &id.0, implicit)
     }
 }
 impl DerivedKey for SecretKey {}
@@ -156,7 +180,7 @@ impl sealed::TokenKey for PublicKey {
     fn cut(token: &str) -> Option<Cut<'_>> {
         cut(token, paseto::PUBLIC)
     }
-    fn open(&self, cut: &Cut<'_>, implicit: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    fn open(&self, cut: Cut<'_>, implicit: &[u8]) -> Option<Wiped> {
         paseto::open_public(self, &cut.parts, implicit).ok()
     }
 }
@@ -166,7 +190,7 @@ pub(crate) const TEST: &[u8] = b"self-test";
 /// Known behaviour of a key before anything is issued under it: it opens what it sealed, and refuses
 /// one flipped bit, another implicit assertion and a truncation.
 pub(crate) fn behaves<K: sealed::TokenKey>(key: &K, sealed: &str) -> Result<(), KeyError> {
-    let opens = |text: &str, implicit: &[u8]| K::cut(text).and_then(|cut| key.open(&cut, implicit));
+    let opens = |text: &str, implicit: &[u8]| K::cut(text).and_then(|cut| key.open(cut, implicit));
     let middle = sealed.len() / 2;
     let mut flipped = Vec::from(sealed);
     flipped[middle] = if flipped[middle] == b'A' { b'B' } else { b'A' };

@@ -48,7 +48,7 @@
 //!
 //! # Costs
 //!
-//! Issuing takes 48 random bytes from a pool that one system call fills for sixteen tokens; verifying takes no lock (a read lock
+//! Issuing takes 48 random bytes from a generator that the system seeds every 64 KiB; verifying takes no lock (a read lock
 //! for a subject that was ended, and seldom for another), and allocates the decoded token and its claims. Revocations are bounded by
 //! [`REVOCATIONS_MAX`] entries of 20 to 50 bytes (27 for a million sessions) and forgotten after the absolute
 //! lifetime.
@@ -98,10 +98,12 @@ mod sessions;
 mod source;
 #[cfg(feature = "std")]
 mod store;
+mod text;
 mod time;
 mod verify;
 #[cfg(feature = "tower")]
 mod web;
+mod wipe;
 
 pub use claims::{Claims, Level, SessionId};
 #[cfg(feature = "compact")]

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 #[cfg(feature = "cache")]
 use crate::cache::TokenCache;
-use crate::claims::{Claims, Level, SessionId};
+use crate::claims::{Claims, Level, SessionId, Unsealed};
 use crate::event::event;
 use crate::format::{IssuingKey, TokenKey};
 use crate::key::{Key, KeyError, KeyId};
@@ -297,20 +297,12 @@ impl<T: Serialize, R: Revocations, K: IssuingKey> Sessions<T, R, K> {
         data: T,
         now: Timestamp,
     ) -> Result<String, IssueError> {
-        self.seal(&self.login(level, subject, data, now)?)
-    }
-
-    pub(crate) fn login(
-        &self,
-        level: Level,
-        subject: &str,
-        data: T,
-        now: Timestamp,
-    ) -> Result<Claims<T>, IssueError> {
+        let (mut id, mut random) = ([0; 16], [0; 32]);
+        crate::random::pooled_pieces([&mut id, &mut random])?;
         let policy = self.inner.policy;
-        Ok(Claims {
-            subject: subject.to_owned(),
-            session: SessionId::generate()?,
+        let claims = Unsealed {
+            subject,
+            session: SessionId(id),
             issued_at: now,
             not_before: None,
             expires_at: now.after(policy.idle()),
@@ -318,8 +310,9 @@ impl<T: Serialize, R: Revocations, K: IssuingKey> Sessions<T, R, K> {
             ends_at: now.after(policy.absolute()),
             generation: self.inner.revocations.generation(subject, now),
             level,
-            data,
-        })
+            data: &data,
+        };
+        self.seal(&claims, &random)
     }
 
     /// The same session for another idle period, never past its absolute end.
@@ -333,12 +326,14 @@ impl<T: Serialize, R: Revocations, K: IssuingKey> Sessions<T, R, K> {
         claims.issued_at = now;
         claims.not_before = None;
         claims.expires_at = now.after(self.inner.policy.idle()).min(claims.ends_at);
-        self.seal(&claims)
+        let mut random = [0; 32];
+        crate::random::pooled(&mut random)?;
+        self.seal(&Unsealed::from(&claims), &random)
     }
 
-    pub(crate) fn seal(&self, claims: &Claims<T>) -> Result<String, IssueError> {
+    fn seal(&self, claims: &Unsealed<'_, T>, random: &[u8; 32]) -> Result<String, IssueError> {
         let payload = claims
-            .write(K::ENCODING)
+            .write(K::ENCODING, K::FRONT)
             .map_err(|error| IssueError::Data(error.0))?;
         if payload.len() > TOKEN_BYTES_MAX {
             return Err(IssueError::TooLong(payload.len()));
@@ -348,7 +343,7 @@ impl<T: Serialize, R: Revocations, K: IssuingKey> Sessions<T, R, K> {
             .inner
             .ring
             .signer(claims.issued_at, |entry| {
-                entry.key.seal(entry.id, &payload, implicit)
+                entry.key.seal(entry.id, random, payload, implicit)
             })
             .ok_or(IssueError::NoActiveKey)??;
         if token.len() > TOKEN_BYTES_MAX {
@@ -389,15 +384,16 @@ impl<T: DeserializeOwned, R: Revocations, K: TokenKey> Sessions<T, R, K> {
         now: Timestamp,
     ) -> Result<(Claims<T>, KeyId, KeyState), VerifyError> {
         let cut = verify::cut::<K>(token)?;
+        let id = cut.id;
         let (claims, state) = self
             .inner
             .ring
-            .verifier(cut.id, now, |key, state| {
-                verify::open(key, &cut, &self.binding).map(|claims| (claims, state))
+            .verifier(id, now, |key, state| {
+                verify::open(key, cut, &self.binding).map(|claims| (claims, state))
             })
             .map_err(|_| VerifyError::KeyNotAccepted)??;
-        self.holds(&claims, cut.id, now)?;
-        Ok((claims, cut.id, state))
+        self.holds(&claims, id, now)?;
+        Ok((claims, id, state))
     }
 
     fn wants_renewal(&self, claims: &Claims<T>, state: KeyState, now: Timestamp) -> bool {

@@ -6,13 +6,10 @@ use core::time::Duration;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const YEAR_2000: u64 = 946_684_800;
+/// Days from the first of March 1996 to the first of January 2000.
+const FROM_MARCH_1996: u64 = 1401;
 #[cfg(feature = "std")]
 const YEAR_2100: u64 = 4_102_444_800;
-
-#[cfg(feature = "std")]
-const fn days_of(year: u64) -> u64 {
-    if year.is_multiple_of(4) { 366 } else { 365 }
-}
 
 /// Days of a month, in the years from 2000 to 2099.
 const fn days_in(year: u64, month: u64) -> u64 {
@@ -79,19 +76,21 @@ impl Timestamp {
         if !(YEAR_2000..YEAR_2100).contains(&self.0) {
             return None;
         }
-        let (mut day, second) = ((self.0 - YEAR_2000) / 86_400, (self.0 - YEAR_2000) % 86_400);
-        // Of the years from 2000 to 2099, each fourth is a leap year, beginning with the first.
-        let mut year = 2000 + day / 1461 * 4;
-        day %= 1461;
-        while day >= days_of(year) {
-            day -= days_of(year);
-            year += 1;
-        }
-        let mut month = 1;
-        while day >= days_in(year, month) {
-            day -= days_in(year, month);
-            month += 1;
-        }
+        let (day, second) = ((self.0 - YEAR_2000) / 86_400, (self.0 - YEAR_2000) % 86_400);
+        // Years begin in March here, so that the leap day is the last: day 0 is the first of March 1996, and of
+        // these years each fourth is a leap year. (Howard Hinnant, "chrono-compatible low-level date algorithms".)
+        let day = day + FROM_MARCH_1996;
+        let (four, of_four) = (day / 1461, day % 1461);
+        let of_years = (of_four / 365).min(3);
+        let of_year = of_four - of_years * 365;
+        let month = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * month + 2) / 5;
+        let (month, later) = if month < 10 {
+            (month + 3, 0)
+        } else {
+            (month - 9, 1)
+        };
+        let year = 1996 + four * 4 + of_years + later;
         let mut text = *b"0000-00-00T00:00:00Z";
         let parts = [
             (0, year / 100),
@@ -111,7 +110,7 @@ impl Timestamp {
     }
 
     /// The reverse of [`to_text`](Self::to_text), for exactly what it writes.
-    fn from_text(text: &[u8; 20]) -> Option<Self> {
+    pub(crate) fn from_text(text: &[u8; 20]) -> Option<Self> {
         let two = |at: usize| {
             let [tens, ones] = [text[at], text[at + 1]].map(|digit| digit.wrapping_sub(b'0'));
             (tens < 10 && ones < 10).then_some(u64::from(tens) * 10 + u64::from(ones))
@@ -135,9 +134,12 @@ impl Timestamp {
         if hour > 23 || minute > 59 || second > 59 {
             return None;
         }
-        let years = (year - 2000) * 365 + (year - 1997) / 4;
-        let months: u64 = (1..month).map(|month| days_in(year, month)).sum();
-        let days = years + months + day - 1;
+        let (years, month) = if month > 2 {
+            (year - 1996, month - 3)
+        } else {
+            (year - 1997, month + 9)
+        };
+        let days = years * 365 + years / 4 + (153 * month + 2) / 5 + day - 1 - FROM_MARCH_1996;
         Some(Self(
             YEAR_2000 + days * 86_400 + hour * 3600 + minute * 60 + second,
         ))

@@ -134,7 +134,7 @@ impl<T: DeserializeOwned, K: TokenKey> Verifier<T, K> {
         let (_, key) = (self.keys.iter())
             .find(|(id, _)| *id == cut.id)
             .ok_or(VerifyError::KeyNotAccepted)?;
-        let claims = open(key, &cut, &self.binding)?;
+        let claims = open(key, cut, &self.binding)?;
         self.policy.check(&claims, now)?;
         Ok(claims)
     }
@@ -159,7 +159,7 @@ pub(crate) fn cut<K: TokenKey>(token: &str) -> Result<Cut<'_>, VerifyError> {
 /// The tag is checked before anything inside is read.
 pub(crate) fn open<T: DeserializeOwned, K: TokenKey>(
     key: &K,
-    cut: &Cut<'_>,
+    cut: Cut<'_>,
     binding: &Binding,
 ) -> Result<Claims<T>, VerifyError> {
     let payload = (key.open(cut, binding.implicit())).ok_or(VerifyError::NotAuthentic)?;

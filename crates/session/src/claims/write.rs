@@ -2,36 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Serialize, Serializer};
-use zeroize::Zeroizing;
+use serde::Serialize;
 
-use super::{Claims, Id, Iso, Level, Unreadable};
+use super::{Claims, Level, SessionId, Unreadable};
 use crate::format::Encoding;
-
-#[derive(Serialize)]
-struct Written<'a, T> {
-    sub: &'a str,
-    jti: Id,
-    iat: Iso,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nbf: Option<Iso>,
-    exp: Iso,
-    auth_time: Iso,
-    abs: Iso,
-    #[serde(rename = "gen", skip_serializing_if = "is_zero")]
-    generation: u64,
-    #[serde(skip_serializing_if = "Level::is_lowest")]
-    lvl: Level,
-    data: &'a T,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
+use crate::time::Timestamp;
+use crate::wipe::Wiped;
 
 impl Level {
     pub(crate) const fn number(self) -> u8 {
@@ -41,66 +17,96 @@ impl Level {
             Self::Aal3 => 3,
         }
     }
-
-    fn is_lowest(&self) -> bool {
-        *self == Self::Aal1
-    }
 }
 
-impl Serialize for Level {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u8(self.number())
-    }
+/// [`Claims`] that are about to be written, of a subject and data that somebody else holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Unsealed<'a, T> {
+    pub(crate) subject: &'a str,
+    pub(crate) session: SessionId,
+    pub(crate) issued_at: Timestamp,
+    pub(crate) not_before: Option<Timestamp>,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) authenticated_at: Timestamp,
+    pub(crate) ends_at: Timestamp,
+    pub(crate) generation: u64,
+    pub(crate) level: Level,
+    pub(crate) data: &'a T,
 }
 
-impl Serialize for Iso {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if let Some(text) = self.0.to_text() {
-            return serializer
-                .serialize_str(core::str::from_utf8(&text).map_err(serde::ser::Error::custom)?);
+impl<'a, T> From<&'a Claims<T>> for Unsealed<'a, T> {
+    fn from(claims: &'a Claims<T>) -> Self {
+        Self {
+            subject: &claims.subject,
+            session: claims.session,
+            issued_at: claims.issued_at,
+            not_before: claims.not_before,
+            expires_at: claims.expires_at,
+            authenticated_at: claims.authenticated_at,
+            ends_at: claims.ends_at,
+            generation: claims.generation,
+            level: claims.level,
+            data: &claims.data,
         }
-        let time = (self.0.to_jiff())
-            .ok_or_else(|| serde::ser::Error::custom("a time after the year 9999"))?;
-        serializer.collect_str(&time)
     }
 }
 
-impl Serialize for Id {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut text = [0; 22];
-        let written = URL_SAFE_NO_PAD.encode_slice(self.0.0, &mut text);
-        let text = written
-            .ok()
-            .and_then(|end| core::str::from_utf8(&text[..end]).ok());
-        serializer.serialize_str(text.ok_or_else(|| serde::ser::Error::custom("an id"))?)
-    }
-}
+/// Room for the claims of most sites and a tag.
+const ROOM: usize = 512;
 
-impl<T: Serialize> Claims<T> {
-    pub(crate) fn write(&self, encoding: Encoding) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
+impl<T: Serialize> Unsealed<'_, T> {
+    /// The payload, behind `front` bytes of room.
+    pub(crate) fn write(&self, encoding: Encoding, front: usize) -> Result<Wiped, Unreadable> {
+        let mut payload = Wiped(Vec::with_capacity(front + ROOM));
+        payload.0.resize(front, 0);
         match encoding {
-            Encoding::Json => {
-                let mut json = Zeroizing::new(Vec::with_capacity(512));
-                serde_json::to_writer(&mut *json, &self.written())?;
-                Ok(json)
-            }
+            Encoding::Json => self.to_json(payload),
             #[cfg(feature = "compact")]
-            Encoding::Postcard => Ok(Zeroizing::new(crate::compact::write(self)?)),
+            Encoding::Postcard => crate::compact::write(self, payload),
         }
     }
 
-    fn written(&self) -> Written<'_, T> {
-        Written {
-            sub: &self.subject,
-            jti: Id(self.session),
-            iat: Iso(self.issued_at),
-            nbf: self.not_before.map(Iso),
-            exp: Iso(self.expires_at),
-            auth_time: Iso(self.authenticated_at),
-            abs: Iso(self.ends_at),
-            generation: self.generation,
-            lvl: self.level,
-            data: &self.data,
+    /// What says nothing is left out: no `nbf`, `auth_time` when it is `iat`, generation 0, level 1.
+    fn to_json(&self, mut json: Wiped) -> Result<Wiped, Unreadable> {
+        let out = &mut json.0;
+        out.extend_from_slice(b"{\"sub\":");
+        serde_json::to_writer(&mut *out, self.subject)?;
+        out.extend_from_slice(b",\"jti\":\"");
+        let mut id = [0; 22];
+        let written = URL_SAFE_NO_PAD.encode_slice(self.session.0, &mut id)?;
+        out.extend_from_slice(&id[..written]);
+        push_time(out, b"\",\"iat\":\"", self.issued_at)?;
+        if let Some(time) = self.not_before {
+            push_time(out, b"\",\"nbf\":\"", time)?;
         }
+        push_time(out, b"\",\"exp\":\"", self.expires_at)?;
+        if self.authenticated_at != self.issued_at {
+            push_time(out, b"\",\"auth_time\":\"", self.authenticated_at)?;
+        }
+        push_time(out, b"\",\"abs\":\"", self.ends_at)?;
+        out.push(b'"');
+        if self.generation != 0 {
+            out.extend_from_slice(b",\"gen\":");
+            serde_json::to_writer(&mut *out, &self.generation)?;
+        }
+        if self.level != Level::Aal1 {
+            out.extend_from_slice(b",\"lvl\":");
+            out.push(b'0' + self.level.number());
+        }
+        out.extend_from_slice(b",\"data\":");
+        serde_json::to_writer(&mut *out, self.data)?;
+        out.push(b'}');
+        Ok(json)
     }
+}
+
+fn push_time(out: &mut Vec<u8>, key: &[u8], time: Timestamp) -> Result<(), Unreadable> {
+    out.extend_from_slice(key);
+    if let Some(text) = time.to_text() {
+        out.extend_from_slice(&text);
+        return Ok(());
+    }
+    let time = (time.to_jiff()).ok_or_else(|| Unreadable::from("a time after the year 9999"))?;
+    out.extend_from_slice(time.to_string().as_bytes());
+    Ok(())
 }

@@ -3,18 +3,17 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20::XChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Parts, PasetoError, encode_pieces, text};
+use super::{Parts, PasetoError, push_piece, text};
 use crate::key::Key;
+use crate::text::decode;
+use crate::wipe::Wiped;
 
 pub(crate) const HEADER: &str = "v4.local.";
-const NONCE: usize = 32;
+pub(crate) const NONCE: usize = 32;
 const TAG: usize = 32;
 
 pub(crate) fn seal(
@@ -24,41 +23,46 @@ pub(crate) fn seal(
     footer: &[u8],
     implicit: &[u8],
 ) -> String {
-    let mut raw = Vec::with_capacity(NONCE + payload.len() + TAG);
-    raw.extend_from_slice(nonce);
-    raw.extend_from_slice(payload);
+    let mut raw = Wiped(Vec::with_capacity(NONCE + payload.len() + TAG));
+    raw.0.resize(NONCE, 0);
+    raw.0.extend_from_slice(payload);
+    seal_in_place(key, nonce, raw, footer, implicit)
+}
+
+/// [`seal`] of the payload that stands behind [`NONCE`] bytes of room.
+pub(crate) fn seal_in_place(
+    key: &Key,
+    nonce: &[u8; NONCE],
+    mut raw: Wiped,
+    footer: &[u8],
+    implicit: &[u8],
+) -> String {
+    let (front, payload) = raw.0.split_at_mut(NONCE);
+    front.copy_from_slice(nonce);
     let (mut cipher, mac_key) = split_key(key, nonce);
-    cipher.apply_keystream(&mut raw[NONCE..]);
-    let tag = authenticate(&mac_key, nonce, &raw[NONCE..], footer, implicit);
-    raw.extend_from_slice(tag.as_bytes());
+    cipher.apply_keystream(payload);
+    let tag = authenticate(&mac_key, nonce, payload, footer, implicit);
+    raw.0.extend_from_slice(tag.as_bytes());
     text(HEADER, &raw, footer)
 }
 
-pub(crate) fn open(
-    key: &Key,
-    parts: &Parts<'_>,
-    implicit: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, PasetoError> {
-    let mut raw = URL_SAFE_NO_PAD
-        .decode(parts.body)
-        .map_err(|_| PasetoError::Malformed)?;
-    if raw.len() < NONCE + TAG {
-        return Err(PasetoError::Malformed);
-    }
-    let (nonce, rest) = raw.split_at_mut(NONCE);
-    let (text, tag) = rest.split_at_mut(rest.len() - TAG);
-    let nonce: &[u8; NONCE] = (&*nonce).try_into().map_err(|_| PasetoError::Malformed)?;
+pub(crate) fn open(key: &Key, parts: &Parts<'_>, implicit: &[u8]) -> Result<Wiped, PasetoError> {
+    let mut raw = decode(parts.body).ok_or(PasetoError::Malformed)?;
+    let parted = raw.split_first_chunk::<NONCE>();
+    let parted = parted.and_then(|(nonce, rest)| Some((nonce, rest.split_last_chunk::<TAG>()?)));
+    let (nonce, (text, tag)) = parted.ok_or(PasetoError::Malformed)?;
     let (mut cipher, mac_key) = split_key(key, nonce);
-    let expected = authenticate(&mac_key, nonce, text, &parts.footer, implicit);
-    if !bool::from(expected.as_bytes().ct_eq(tag)) {
+    // In constant time, says the library.
+    if authenticate(&mac_key, nonce, text, &parts.footer, implicit) != tag[..] {
         return Err(PasetoError::NotAuthentic);
     }
     let length = text.len();
     // In place: the plain text exists once, in the buffer that is handed out and wiped.
     raw.copy_within(NONCE..NONCE + length, 0);
     raw.truncate(length);
-    cipher.apply_keystream(&mut raw);
-    Ok(Zeroizing::new(raw))
+    let mut payload = Wiped(raw);
+    cipher.apply_keystream(&mut payload.0);
+    Ok(payload)
 }
 
 fn split_key(key: &Key, nonce: &[u8; NONCE]) -> (XChaCha20, Zeroizing<[u8; 32]>) {
@@ -81,11 +85,16 @@ fn authenticate(
 ) -> blake2b_simd::Hash {
     let mut params = blake2b_simd::Params::new();
     let mut state = params.hash_length(TAG).key(key).to_state();
-    encode_pieces(
-        &[HEADER.as_bytes(), nonce, text, footer, implicit],
-        |piece| {
-            state.update(piece);
-        },
-    );
-    state.finalize()
+    // Whole blocks are hashed where they stand, so the pieces before and behind the text are put together.
+    let mut front = Vec::with_capacity(128);
+    front.extend_from_slice(&5_u64.to_le_bytes());
+    push_piece(&mut front, HEADER.as_bytes());
+    push_piece(&mut front, nonce);
+    front.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    state.update(&front).update(text);
+    let mut back = front;
+    back.clear();
+    push_piece(&mut back, footer);
+    push_piece(&mut back, implicit);
+    state.update(&back).finalize()
 }

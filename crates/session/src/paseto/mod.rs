@@ -27,15 +27,19 @@ mod public;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
 use crate::key::{Key, KeyError};
 use crate::keypair::{PublicKey, SecretKey};
+use crate::text::{decode, encode_onto};
 
 pub(crate) use local::{HEADER as LOCAL, open as open_local, seal as seal_local};
-pub(crate) use public::{HEADER as PUBLIC, open as open_public, seal as seal_public};
+#[cfg(feature = "std")]
+pub(crate) use local::{NONCE, seal_in_place as seal_local_in_place};
+pub(crate) use public::{
+    HEADER as PUBLIC, open as open_public, seal as seal_public,
+    seal_in_place as seal_public_in_place,
+};
 
 /// Longest token in bytes that is looked at here. [`Sessions`](crate::Sessions) take less.
 pub const TOKEN_BYTES_MAX: usize = 64 * 1024;
@@ -123,9 +127,9 @@ pub fn decrypt(
     implicit: &[u8],
 ) -> Result<Opened, PasetoError> {
     let parts = checked(token, LOCAL, footer)?;
-    let payload = local::open(key, &parts, implicit)?;
+    let mut payload = local::open(key, &parts, implicit)?;
     Ok(Opened {
-        payload,
+        payload: Zeroizing::new(core::mem::take(&mut payload.0)),
         footer: parts.footer,
     })
 }
@@ -154,9 +158,9 @@ pub fn verify(
     implicit: &[u8],
 ) -> Result<Opened, PasetoError> {
     let parts = checked(token, PUBLIC, footer)?;
-    let payload = public::open(key, &parts, implicit)?;
+    let mut payload = public::open(key, &parts, implicit)?;
     Ok(Opened {
-        payload,
+        payload: Zeroizing::new(core::mem::take(&mut payload.0)),
         footer: parts.footer,
     })
 }
@@ -214,7 +218,8 @@ pub(crate) fn split<'a>(
     footer_max: usize,
 ) -> Result<Parts<'a>, PasetoError> {
     let rest = token.strip_prefix(header).ok_or(PasetoError::Malformed)?;
-    let Some((body, footer)) = rest.split_once('.') else {
+    // From the end, where the footer is; a dot before it is no base64 and refused with the body.
+    let Some((body, footer)) = rest.rsplit_once('.') else {
         return Ok(Parts {
             body: rest,
             footer: Vec::new(),
@@ -224,28 +229,24 @@ pub(crate) fn split<'a>(
     if footer.is_empty() || footer.len() > footer_max {
         return Err(PasetoError::Malformed);
     }
-    let footer = URL_SAFE_NO_PAD
-        .decode(footer)
-        .map_err(|_| PasetoError::Malformed)?;
+    let footer = decode(footer).ok_or(PasetoError::Malformed)?;
     Ok(Parts { body, footer })
 }
 
-/// Pre-authentication encoding: the count and each length as 64-bit little endian.
-fn encode_pieces(pieces: &[&[u8]], mut with: impl FnMut(&[u8])) {
-    with(&(pieces.len() as u64).to_le_bytes());
-    for piece in pieces {
-        with(&(piece.len() as u64).to_le_bytes());
-        with(piece);
-    }
+/// One piece of the pre-authentication encoding: its length as 64-bit little endian, and itself. Before all stands
+/// the count in the same form.
+fn push_piece(onto: &mut Vec<u8>, piece: &[u8]) {
+    onto.extend_from_slice(&(piece.len() as u64).to_le_bytes());
+    onto.extend_from_slice(piece);
 }
 
 fn text(header: &str, raw: &[u8], footer: &[u8]) -> String {
     let mut token = String::with_capacity(header.len() + (raw.len() + footer.len()) * 4 / 3 + 8);
     token.push_str(header);
-    URL_SAFE_NO_PAD.encode_string(raw, &mut token);
+    encode_onto(&mut token, raw);
     if !footer.is_empty() {
         token.push('.');
-        URL_SAFE_NO_PAD.encode_string(footer, &mut token);
+        encode_onto(&mut token, footer);
     }
     token
 }

@@ -4,13 +4,11 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use zeroize::Zeroizing;
-
-use super::{Parts, PasetoError, encode_pieces, text};
+use super::{Parts, PasetoError, push_piece, text};
 use crate::key::KeyError;
 use crate::keypair::{PublicKey, SecretKey};
+use crate::text::decode;
+use crate::wipe::Wiped;
 
 pub(crate) const HEADER: &str = "v4.public.";
 const SIGNATURE: usize = 64;
@@ -21,10 +19,17 @@ pub(crate) fn seal(
     footer: &[u8],
     implicit: &[u8],
 ) -> Result<String, KeyError> {
-    let signature = key.sign(&message(payload, footer, implicit))?;
-    let mut raw = Vec::with_capacity(payload.len() + SIGNATURE);
-    raw.extend_from_slice(payload);
-    raw.extend_from_slice(&signature);
+    seal_in_place(key, Wiped(payload.to_vec()), footer, implicit)
+}
+
+pub(crate) fn seal_in_place(
+    key: &SecretKey,
+    mut raw: Wiped,
+    footer: &[u8],
+    implicit: &[u8],
+) -> Result<String, KeyError> {
+    let signature = key.sign(&message(&raw, footer, implicit))?;
+    raw.0.extend_from_slice(&signature);
     Ok(text(HEADER, &raw, footer))
 }
 
@@ -32,10 +37,8 @@ pub(crate) fn open(
     key: &PublicKey,
     parts: &Parts<'_>,
     implicit: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, PasetoError> {
-    let mut raw = URL_SAFE_NO_PAD
-        .decode(parts.body)
-        .map_err(|_| PasetoError::Malformed)?;
+) -> Result<Wiped, PasetoError> {
+    let mut raw = decode(parts.body).ok_or(PasetoError::Malformed)?;
     let Some((payload, signature)) = raw.split_last_chunk::<SIGNATURE>() else {
         return Err(PasetoError::Malformed);
     };
@@ -47,13 +50,16 @@ pub(crate) fn open(
     }
     let length = payload.len();
     raw.truncate(length);
-    Ok(Zeroizing::new(raw))
+    Ok(Wiped(raw))
 }
 
 fn message(payload: &[u8], footer: &[u8], implicit: &[u8]) -> Vec<u8> {
     let pieces = [HEADER.as_bytes(), payload, footer, implicit];
     let length: usize = pieces.iter().map(|piece| piece.len() + 8).sum();
     let mut message = Vec::with_capacity(length + 8);
-    encode_pieces(&pieces, |piece| message.extend_from_slice(piece));
+    message.extend_from_slice(&(pieces.len() as u64).to_le_bytes());
+    for piece in pieces {
+        push_piece(&mut message, piece);
+    }
     message
 }

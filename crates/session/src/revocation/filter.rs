@@ -28,10 +28,6 @@ pub(super) struct Filter {
 /// The word, and the bits in it. The table uses the low bits of a hash first, these are from the high ones.
 fn place(hash: u64, words: usize) -> (usize, u64) {
     let bits = (0..4).fold(0, |bits, at| bits | 1 << (hash >> (6 * at) & 63));
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the high bits choose the word"
-    )]
     let word = (hash >> 24) as usize & (words - 1);
     (word, bits)
 }
