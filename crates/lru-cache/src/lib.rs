@@ -28,7 +28,7 @@
 //! # When to use something else
 //!
 //! A map that never has to forget is a `HashMap`. A cache that must survive the process, or that many
-//! machines share, is memcached or Redis. Tried-out alternatives in this field: `moka` (many features),
+//! machines share, is memcached or Redis, with or without this one before it. Tried-out alternatives in this field: `moka` (many features),
 //! `quick_cache` (throughput), `foyer` (memory and disk).
 //!
 //! # Concepts
@@ -53,6 +53,8 @@
 //!   or a few entries at a time (`sync::Sweep`). `sync::Invalidation`s travel to other servers.
 //! * The *outlook* says what half and twice the memory would miss. A *snapshot* is the entries in the
 //!   order in which they would leave ([`Saved`]).
+//! * A *tier* (`tier::Tier`) is a second level that processes share: memcached, Redis, or a pool of several
+//!   of them. `tier::Tiered` asks memory, then the tier, then the store.
 //! * *Read-through* (`load::ReadThrough`) loads what is missing, once for all who ask at the same time,
 //!   also many keys with one load; it can hand out stale values while they are loaded anew, or if that fails. It writes
 //!   through; `load::WriteBehind` keeps what is to be written later.
@@ -72,7 +74,9 @@
 //!
 //! # Features
 //!
+//! * `memcached`, `redis`: `tier::Memcached` and `tier::Redis`, over tokio.
 //! * `metrics`: `Stats::report`, the counters for Prometheus and its like.
+//! * `pool`: `tier::Pool`, several servers placed by consistent hashing, over tokio.
 //! * `serde`: the entries of a snapshot can be serialized.
 //! * `std` (default): `sync` and `load`. Without it the crate needs `alloc` alone.
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -96,6 +100,8 @@ mod stats;
 #[cfg(feature = "std")]
 pub mod sync;
 mod tag;
+#[cfg(feature = "std")]
+pub mod tier;
 
 pub use builder::{Builder, Own, Settings};
 pub use cache::{Cache, TooHeavy};

@@ -25,6 +25,7 @@ use crate::tag::{Tag, Tags};
 pub struct Life {
     pub(crate) ttl: Option<Duration>,
     pub(crate) idle: Option<Duration>,
+    pub(crate) most: Option<Duration>,
     pub(crate) tags: Tags,
 }
 
@@ -35,7 +36,7 @@ impl Life {
     }
 
     const fn is_usual(&self) -> bool {
-        self.ttl.is_none() && self.idle.is_none() && self.tags.is_empty()
+        self.ttl.is_none() && self.idle.is_none() && self.most.is_none() && self.tags.is_empty()
     }
 
     /// Lives so long at most (its time to live).
@@ -47,6 +48,12 @@ impl Life {
     /// Lives so long after its last use at most (its time to idle).
     pub fn idle(mut self, idle: Duration) -> Self {
         self.idle = Some(idle);
+        self
+    }
+
+    /// Lives no longer than this, nor than it would without.
+    pub fn at_most(mut self, ttl: Duration) -> Self {
+        self.most = Some(ttl);
         self
     }
 
@@ -122,6 +129,7 @@ impl<K, V> Lives<K, V> {
         }
         let by = || self.ttl_by.as_ref().and_then(|ttl_by| ttl_by(key, value));
         let ttl = life.ttl.or_else(by).or(self.ttl);
+        let ttl = ttl.into_iter().chain(life.most).min();
         let idle = life.idle.or(self.idle);
         let now = (ttl.is_some() || idle.is_some()).then(now);
         let at = match (ttl, now) {

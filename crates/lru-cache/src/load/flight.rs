@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::LoadError;
+use crate::life::Life;
 use crate::policy::Policy;
 use crate::sync::{Cache, Lease, Reservation};
 
@@ -322,15 +323,17 @@ impl<K: Hash + Eq + Clone, V: Clone, E, P: Policy, S: BuildHasher> Lead<K, V, E,
     }
 
     /// Stores what was loaded, unless the key was written or invalidated meanwhile, and tells it.
-    pub(super) fn loaded(mut self, outcome: Result<V, LoadError<E>>) -> Result<V, LoadError<E>> {
+    pub(super) fn loaded(
+        mut self,
+        outcome: Result<(V, Life), LoadError<E>>,
+    ) -> Result<V, LoadError<E>> {
         self.reservation = None;
-        if let Ok(value) = &outcome {
+        let outcome = outcome.map(|(value, life)| {
+            let (cache, key) = (&self.shared.cache, self.key.clone());
             // Stored before the flight leaves the board, so that nobody loads in between.
-            let _outdated = self
-                .shared
-                .cache
-                .fill(&self.lease, self.key.clone(), value.clone());
-        }
+            let _outdated = cache.fill_with(&self.lease, key, value.clone(), life);
+            value
+        });
         self.end(outcome.clone());
         outcome
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::flight::{Heard, Joined, Lead};
 use super::{LoadError, ReadThrough};
+use crate::life::Life;
 use crate::policy::Policy;
 
 /// Flights that we lead, by the key's place.
@@ -89,7 +90,10 @@ where
             }
         };
         for (at, lead) in leads.drain(..) {
-            let outcome = loaded.remove(&keys[at]).ok_or(LoadError::NotFound);
+            let outcome = loaded
+                .remove(&keys[at])
+                .map(|value| (value, Life::new()))
+                .ok_or(LoadError::NotFound);
             values[at] = lead.loaded(outcome).ok();
         }
         Ok(())

@@ -27,6 +27,7 @@ use flight::{Heard, Joined, Settings, Shared};
 pub use refresh::{Found, Refresh, early};
 pub use write::{Batch, Full, WriteBehind};
 
+use crate::life::Life;
 use crate::policy::{Adaptive, Policy};
 use crate::sync::Cache;
 
@@ -178,6 +179,40 @@ where
     where
         F: Future<Output = Result<V, E>>,
     {
+        let living = || async { load().await.map(|value| (value, Life::new())) };
+        self.get_or_load_living(key, valid, living).await
+    }
+
+    /// As [`ReadThrough::get_or_load`], and the loader says how long the value lives: a `max-age` that came
+    /// with it, say.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadThrough::get_or_load`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ReadThrough::get_or_load`].
+    pub async fn get_or_load_with<F>(
+        &self,
+        key: &K,
+        load: impl FnOnce() -> F,
+    ) -> Result<V, LoadError<E>>
+    where
+        F: Future<Output = Result<(V, Life), E>>,
+    {
+        self.get_or_load_living(key, |_| true, load).await
+    }
+
+    async fn get_or_load_living<F>(
+        &self,
+        key: &K,
+        valid: impl Fn(&V) -> bool,
+        load: impl FnOnce() -> F,
+    ) -> Result<V, LoadError<E>>
+    where
+        F: Future<Output = Result<(V, Life), E>>,
+    {
         let mut stale = None;
         if let Some((value, left)) = self.shared.cache.get_with_life(key, &valid) {
             if left > self.shared.settings.stale {
@@ -200,7 +235,7 @@ where
         load: impl FnOnce() -> F,
     ) -> Result<V, LoadError<E>>
     where
-        F: Future<Output = Result<V, E>>,
+        F: Future<Output = Result<(V, Life), E>>,
     {
         loop {
             let mut lead = match self.shared.join(key)? {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::flight::Lead;
 use super::{LoadError, ReadThrough};
+use crate::life::Life;
 use crate::policy::Policy;
 
 /// A value, and perhaps the work of loading it anew.
@@ -53,7 +54,7 @@ where
         F: Future<Output = Result<V, E>>,
     {
         self.lead.reserve();
-        let outcome = load().await;
+        let outcome = load().await.map(|value| (value, Life::new()));
         self.lead
             .loaded(outcome.map_err(|error| LoadError::Failed(Arc::new(error))))
     }
@@ -87,7 +88,8 @@ where
         F: Future<Output = Result<V, E>>,
     {
         let Some((value, left)) = self.shared.cache.get_with_life(key, |_| true) else {
-            let value = self.load(key, |_| true, load).await?;
+            let living = || async { load().await.map(|value| (value, Life::new())) };
+            let value = self.load(key, |_| true, living).await?;
             return Ok(Found {
                 value,
                 refresh: None,
