@@ -1,5 +1,6 @@
 //! JumpBack: what Jump does, in constant expected time and integers alone.
 
+use core::hint::select_unpredictable;
 use core::ops::ControlFlow;
 
 use crate::error::check_size;
@@ -63,6 +64,12 @@ impl SplitMix64 {
     }
 }
 
+/// Whether the number of bits is odd, as a number. (CPUs have it where they have no count.)
+#[inline]
+const fn odd(bits: u32) -> u32 {
+    bits.count_ones() & 1
+}
+
 /// The published function, over any sequence of random numbers.
 #[inline]
 pub(crate) fn jump_back(nodes: u32, mut next: impl FnMut() -> u64) -> u32 {
@@ -74,7 +81,7 @@ pub(crate) fn jump_back(nodes: u32, mut next: impl FnMut() -> u64) -> u32 {
     while jumps != 0 {
         // From the last possible jump back: it lies between this power of two and the next.
         let least = 1 << jumps.ilog2();
-        let half = r >> (jumps.count_ones() << 5 & 63);
+        let half = r >> (32 * odd(jumps));
         let mut node = least + (low32(half) & (least - 1));
         if node < nodes {
             return node;
@@ -97,6 +104,57 @@ pub(crate) fn jump_back(nodes: u32, mut next: impl FnMut() -> u64) -> u32 {
     0
 }
 
+/// The largest power of two below the number of nodes, and at least 1.
+#[inline]
+const fn top(nodes: u32) -> u32 {
+    1 << ((nodes - 1) | 1).ilog2()
+}
+
+/// What [`jump_back`] gives, with no branch that hangs on the key unless numbers are drawn a second time.
+#[inline]
+fn jump_back_at_once(nodes: u32, top: u32, random: &mut SplitMix64) -> u32 {
+    let range = 2 * top - 1;
+    let r = random.next();
+    let jumps = low32(r ^ (r >> 32)) & range;
+    // All jumps below the top are to nodes that are there: the last of them counts.
+    let lower = jumps & (top - 1);
+    let least = low32((1_u64 << (u32::BITS - lower.leading_zeros())) >> 1);
+    // One half of r places the last of an odd number of jumps, the other one that of an even number.
+    let halves = r.rotate_right(32 * odd(lower));
+    let below = least + (low32(halves) & least.saturating_sub(1));
+    // A jump at the top may be to a node that is not there, and is then drawn again.
+    let first = top + (high32(halves) & (top - 1));
+    let drawn = random.next();
+    let (a, b) = (low32(drawn) & range, high32(drawn) & range);
+    let again = select_unpredictable(a < nodes, a, b);
+    let again = select_unpredictable(again < top, below, again);
+    let at_top = select_unpredictable(first < nodes, first, again);
+    let node = select_unpredictable(jumps & top == 0, below, at_top);
+    // Where it is none, both numbers drawn were none: one time in eight at most.
+    if node < nodes {
+        node
+    } else {
+        draw_on(nodes, top, below, random)
+    }
+}
+
+/// Draws until a number is a node, or below the top.
+#[cold]
+fn draw_on(nodes: u32, top: u32, below: u32, random: &mut SplitMix64) -> u32 {
+    loop {
+        let r = random.next();
+        for half in [low32(r), high32(r)] {
+            let node = half & (2 * top - 1);
+            if node < top {
+                return below;
+            }
+            if node < nodes {
+                return node;
+            }
+        }
+    }
+}
+
 impl Placement for JumpBack {
     fn node_count(&self) -> usize {
         self.nodes as usize
@@ -105,10 +163,36 @@ impl Placement for JumpBack {
     #[inline]
     fn owner(&self, hash: u64) -> NodeIx {
         let mut random = SplitMix64(hash);
-        NodeIx::new(jump_back(self.nodes, || random.next()))
+        let top = top(self.nodes);
+        // Where hardly any number is drawn again, the branches of the published form are foretold.
+        let foretold = self.nodes != 2 && 2 * top - self.nodes <= top / 8;
+        NodeIx::new(if foretold || self.nodes == 1 {
+            jump_back(self.nodes, || random.next())
+        } else {
+            jump_back_at_once(self.nodes, top, &mut random)
+        })
     }
 
     fn walk(&self, hash: u64, visit: &mut dyn FnMut(NodeIx) -> ControlFlow<()>) {
         walk_by_rehash(self, all(self.nodes), hash, visit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mix::rehash;
+
+    #[test]
+    fn without_branches_it_is_the_published_function() {
+        let sizes = (2..70).chain([100, 127, 129, 1_025, 65_537, 1 << 20, JumpBack::NODES_MAX]);
+        for nodes in sizes {
+            for hash in (0..2_000).map(|n| rehash(3, n)) {
+                let (mut one, mut two) = (SplitMix64(hash), SplitMix64(hash));
+                let got = jump_back_at_once(nodes, top(nodes), &mut one);
+                assert_eq!(got, jump_back(nodes, || two.next()), "{hash} of {nodes}");
+                assert_eq!(got, JumpBack { nodes }.owner(hash).get());
+            }
+        }
     }
 }
