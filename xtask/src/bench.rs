@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, process::Command, time::Sy
 use serde_json::Value;
 
 use crate::{
-    plot,
+    curves, plot,
     step::{cargo, root},
 };
 
@@ -63,10 +63,16 @@ pub(crate) fn report(again: bool) -> Result<(), String> {
     }
     let mut page = head(&run, &rows);
     for (name, rows) in &crates {
-        let chart = plot::chart(name, rows);
-        page.push_str(&section(name, rows, chart.is_some()));
+        let (metrics, others) = curves::metrics(rows);
+        let others: Vec<Value> = others.into_iter().cloned().collect();
+        let chart = plot::chart(name, &others);
+        page.push_str(&section(name, &others, chart.is_some()));
         if let Some(chart) = chart {
             write(&format!("docs/benchmarks/{name}.svg"), &chart)?;
+        }
+        if let Some(chart) = curves::chart(name, &metrics) {
+            page.push_str(&by_size(name, &metrics));
+            write(&format!("docs/benchmarks/{name}-by-size.svg"), &chart)?;
         }
     }
     write("docs/benchmarks.md", &page)?;
@@ -198,6 +204,19 @@ fn section(name: &str, rows: &[Value], has_chart: bool) -> String {
         let _ = writeln!(methods, "{number}. {how}");
     }
     format!("{text}\nHow (`cargo xtask figures {name}`):\n\n{methods}")
+}
+
+/// What was measured at several sizes: the curves, then the numbers.
+fn by_size(name: &str, metrics: &[curves::Metric]) -> String {
+    let mut text =
+        format!("\n### {name} by size\n\n![{name} by size](benchmarks/{name}-by-size.svg)\n");
+    let command = format!("cargo xtask figures {name}: ");
+    for metric in metrics {
+        let how = metric.how.strip_prefix(&command).unwrap_or(&metric.how);
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n{}\n{}: {how}.\n", metric.table(), metric.name);
+    }
+    text
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod bench;
 mod ci;
 mod conduit;
 mod crates;
+mod curves;
 mod demo;
 mod plot;
 mod services;

@@ -114,7 +114,7 @@ pub(crate) fn value(value: &Value) -> String {
 }
 
 /// Three digits or more, and no more than are known.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let decimals = match value.abs() {
         0.0 | 100.0.. => 0,
         10.0.. => 1,
@@ -130,7 +130,7 @@ fn number(value: f64) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
