@@ -5,12 +5,14 @@
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use stackbeam_session::conformance::{self, Scale};
 use stackbeam_session::{
-    Key, MemcachedStore, MemoryStore, NewRecord, Policy, PostgresStore, RedisStore, ReferenceError,
-    References, SessionId, SqliteStore, Store, StoreError, StoreKey, SubjectKey, Timestamp,
+    Key, MemcachedStore, MemoryStore, NewRecord, Policy, PostgresStore, Record, RedisStore,
+    ReferenceError, References, SessionId, SqliteStore, Store, StoreError, StoreKey, SubjectIndex,
+    SubjectKey, Timestamp,
 };
 use stackbeam_test_support as servers;
 
@@ -29,10 +31,96 @@ fn record(key: &Key) -> NewRecord {
     }
 }
 
+/// The store in memory, with the writes counted, and spoilt when asked to be.
+#[derive(Default)]
+struct Spy {
+    inner: MemoryStore,
+    writes: AtomicUsize,
+    /// As many stores are: a save of what is not there makes it.
+    upserts: bool,
+}
+
+impl Spy {
+    fn write(&self) -> &MemoryStore {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        &self.inner
+    }
+}
+
+impl Store for Spy {
+    async fn create(
+        &self,
+        key: StoreKey,
+        record: NewRecord,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.write().create(key, record, now).await
+    }
+    async fn load(&self, key: StoreKey, now: Timestamp) -> Result<Record, StoreError> {
+        self.inner.load(key, now).await
+    }
+    async fn update(
+        &self,
+        key: StoreKey,
+        version: u64,
+        data: Vec<u8>,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        match self.write().update(key, version, data.clone(), now).await {
+            // Zero is what the law that asks a store from which nothing was loaded names.
+            Err(StoreError::Gone) if self.upserts && version != 0 => {
+                let record = NewRecord {
+                    subject: SubjectKey::from_bytes([7; 32]),
+                    data,
+                    expires_at: END,
+                };
+                self.inner.create(key, record, now).await
+            }
+            done => done,
+        }
+    }
+    async fn touch(
+        &self,
+        key: StoreKey,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write().touch(key, until, now).await
+    }
+    async fn delete(&self, key: StoreKey, now: Timestamp) -> Result<bool, StoreError> {
+        self.write().delete(key, now).await
+    }
+}
+
+impl SubjectIndex for Spy {
+    async fn list(
+        &self,
+        subject: SubjectKey,
+        now: Timestamp,
+    ) -> Result<Vec<(StoreKey, Record)>, StoreError> {
+        self.inner.list(subject, now).await
+    }
+}
+
+fn references<S: Store>(store: S) -> References<S> {
+    References::new(store, Key::generate().unwrap(), Policy::aal2()).unwrap()
+}
+
+/// The whole suite, with ten thousand updates and a thousand renewals.
+async fn passes_at_full_scale(store: impl SubjectIndex) {
+    conformance::all(&Arc::new(store), Scale::full())
+        .await
+        .unwrap();
+}
+
+/// That what is over can be cleared away, in a store that does not do it by itself.
+fn long_after() -> Timestamp {
+    END.after(Duration::from_secs(9999))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_store_in_memory_passes_at_full_scale() {
-    let store = Arc::new(MemoryStore::default());
-    conformance::all(&store, Scale::full()).await.unwrap();
+    passes_at_full_scale(MemoryStore::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -40,52 +128,32 @@ async fn the_store_in_sqlite_passes() {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(SqliteStore::open(&folder.path().join("sessions")).unwrap());
     conformance::all(&store, Scale::short()).await.unwrap();
-    assert!(
-        store
-            .purge_expired(1000, END.after(Duration::from_secs(9999)))
-            .await
-            .unwrap()
-            > 0
-    );
+    assert!(store.purge_expired(1000, long_after()).await.unwrap() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs redis: cargo xtask services"]
 async fn the_store_in_redis_passes_at_full_scale() {
     let server = servers::redis::start().unwrap();
-    let store = Arc::new(RedisStore::connect(&server.url(), "test").await.unwrap());
-    conformance::all(&store, Scale::full()).await.unwrap();
+    passes_at_full_scale(RedisStore::connect(&server.url(), "test").await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs postgres: cargo xtask services"]
 async fn the_store_in_postgres_passes_at_full_scale() {
     let server = servers::postgres::start().unwrap();
-    let store = Arc::new(
-        PostgresStore::connect(&server.url(), "sessions")
-            .await
-            .unwrap(),
-    );
-    conformance::all(&store, Scale::full()).await.unwrap();
-    assert!(
-        store
-            .purge_expired(1000, END.after(Duration::from_secs(9999)))
-            .await
-            .unwrap()
-            > 0
-    );
+    let store = PostgresStore::connect(&server.url(), "sessions").await;
+    let store = Arc::new(store.unwrap());
+    passes_at_full_scale(Arc::clone(&store)).await;
+    assert!(store.purge_expired(1000, long_after()).await.unwrap() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs memcached: cargo xtask services"]
 async fn the_store_in_memcached_passes_at_full_scale() {
     let server = servers::memcached::start().unwrap();
-    let store = Arc::new(
-        MemcachedStore::connect(&server.url(), "test")
-            .await
-            .unwrap(),
-    );
-    conformance::all(&store, Scale::full()).await.unwrap();
+    let store = MemcachedStore::connect(&server.url(), "test").await;
+    passes_at_full_scale(store.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,78 +193,22 @@ async fn the_bound_refuses_until_a_record_expires() {
     assert!(store.create(name(&key), later, END).await.is_ok());
 }
 
-/// Counts the writes that reach a store.
-struct Counting(MemoryStore, std::sync::atomic::AtomicUsize);
-
-impl Counting {
-    fn count(&self) {
-        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    }
-}
-
-impl Store for Counting {
-    async fn create(
-        &self,
-        key: StoreKey,
-        record: NewRecord,
-        now: Timestamp,
-    ) -> Result<u64, StoreError> {
-        self.count();
-        self.0.create(key, record, now).await
-    }
-    async fn load(
-        &self,
-        key: StoreKey,
-        now: Timestamp,
-    ) -> Result<stackbeam_session::Record, StoreError> {
-        self.0.load(key, now).await
-    }
-    async fn update(
-        &self,
-        key: StoreKey,
-        version: u64,
-        data: Vec<u8>,
-        now: Timestamp,
-    ) -> Result<u64, StoreError> {
-        self.count();
-        self.0.update(key, version, data, now).await
-    }
-    async fn touch(
-        &self,
-        key: StoreKey,
-        expires_at: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.count();
-        self.0.touch(key, expires_at, now).await
-    }
-    async fn delete(&self, key: StoreKey, now: Timestamp) -> Result<bool, StoreError> {
-        self.count();
-        self.0.delete(key, now).await
-    }
-}
-
 #[tokio::test]
 async fn an_active_user_is_kept_with_two_writes_in_a_thousand_reads() {
-    let store = Counting(MemoryStore::default(), 0.into());
-    let references = References::new(store, Key::generate().unwrap(), Policy::aal2()).unwrap();
+    let references = references(Spy::default());
     let reference = references.begin("7", b"x", NOW).await.unwrap();
     // One request in three seconds, for fifty minutes.
     for read in 0..1000 {
         let now = NOW.after(Duration::from_secs(3 * read));
         assert_eq!(references.load(&reference, now).await.unwrap().1, b"x");
     }
-    let writes = references
-        .store()
-        .1
-        .load(std::sync::atomic::Ordering::Relaxed);
+    let writes = references.store().writes.load(Ordering::Relaxed);
     assert!(writes <= 2, "{writes}");
 }
 
 #[tokio::test]
 async fn a_session_behind_a_reference_ends_when_it_is_idle_and_at_its_absolute_end() {
-    let store = MemoryStore::default();
-    let references = References::new(store, Key::generate().unwrap(), Policy::aal2()).unwrap();
+    let references = references(MemoryStore::default());
     let idle = references.begin("7", b"", NOW).await.unwrap();
     let late = NOW.after(Duration::from_secs(3600));
     assert!(matches!(
@@ -224,8 +236,7 @@ async fn a_session_behind_a_reference_ends_when_it_is_idle_and_at_its_absolute_e
 
 #[tokio::test]
 async fn a_reference_that_is_not_ours_never_reaches_the_store() {
-    let key = Key::generate().unwrap();
-    let references = References::new(MemoryStore::default(), key, Policy::aal2()).unwrap();
+    let references = references(MemoryStore::default());
     let good = references.begin("7", b"", NOW).await.unwrap();
     assert_eq!(good.len(), stackbeam_session::REFERENCE_CHARS);
     for at in 0..good.len() {
@@ -254,74 +265,12 @@ async fn a_reference_that_is_not_ours_never_reaches_the_store() {
     assert!(!begun.contains(&good));
 }
 
-/// A store as many are: a save of what is not there makes it.
-#[derive(Default)]
-struct Upserting(MemoryStore);
-
-impl Store for Upserting {
-    async fn create(
-        &self,
-        key: StoreKey,
-        record: NewRecord,
-        now: Timestamp,
-    ) -> Result<u64, StoreError> {
-        self.0.create(key, record, now).await
-    }
-    async fn load(
-        &self,
-        key: StoreKey,
-        now: Timestamp,
-    ) -> Result<stackbeam_session::Record, StoreError> {
-        self.0.load(key, now).await
-    }
-    async fn update(
-        &self,
-        key: StoreKey,
-        version: u64,
-        data: Vec<u8>,
-        now: Timestamp,
-    ) -> Result<u64, StoreError> {
-        match self.0.update(key, version, data.clone(), now).await {
-            // Zero is what the law that asks a store from which nothing was loaded names.
-            Err(StoreError::Gone) if version != 0 => {
-                let subject = SubjectKey::from_bytes([7; 32]);
-                let expires_at = END;
-                let record = NewRecord {
-                    subject,
-                    data,
-                    expires_at,
-                };
-                self.0.create(key, record, now).await
-            }
-            done => done,
-        }
-    }
-    async fn touch(
-        &self,
-        key: StoreKey,
-        expires_at: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.0.touch(key, expires_at, now).await
-    }
-    async fn delete(&self, key: StoreKey, now: Timestamp) -> Result<bool, StoreError> {
-        self.0.delete(key, now).await
-    }
-}
-
-impl stackbeam_session::SubjectIndex for Upserting {
-    async fn list(
-        &self,
-        subject: SubjectKey,
-        now: Timestamp,
-    ) -> Result<Vec<(StoreKey, stackbeam_session::Record)>, StoreError> {
-        self.0.list(subject, now).await
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_suite_finds_a_store_that_brings_sessions_back() {
-    let store = Arc::new(Upserting::default());
+    let store = Arc::new(Spy {
+        upserts: true,
+        ..Spy::default()
+    });
     let broken = conformance::all(&store, Scale::short()).await.unwrap_err();
     assert!(
         broken.to_string().contains("an update revived it"),
