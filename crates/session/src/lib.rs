@@ -61,6 +61,7 @@
 //! events at target `stackbeam_session`, ids as keyed hashes alone. `compact`: short tokens, by
 //! aws-lc-rs. `aws-lc-rs`: signing twice as fast. `password`: PASERK keys under a password.
 //! `redis`, `postgres`, `memcached`, `sqlite`: stores. `conformance`: the suite that every store passes.
+//! `feed`: [`MemoryRevocations`] kept the same on all servers over a log; with `redis`, over a stream of a Redis.
 //! `jwt`: reading tokens of others. `legacy`: reading Fernet tokens and private cookies. `vectors`: for
 //! tests alone.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -112,10 +113,16 @@ pub use format::{DerivedKey, IssuingKey, TokenKey};
 pub use key::{Key, KeyError, KeyId};
 pub use keypair::{PublicKey, SecretKey};
 pub use policy::{LEEWAY_MAX, Policy};
+#[cfg(feature = "redis")]
+pub use revocation::RedisLog;
 #[cfg(feature = "std")]
 pub use revocation::{
     Applied, FeedError, MemoryRevocations, NoRevocations, PREFIXES_MAX, REVOCATIONS_MAX,
     RevocationQuery, Revocations, SENDERS_MAX, Verdict, WhenStale,
+};
+#[cfg(feature = "feed")]
+pub use revocation::{
+    FeedFailure, LOG_WAIT, LogEntry, LogError, MemoryLog, RevocationFeed, RevocationLog,
 };
 #[cfg(feature = "std")]
 pub use ring::{BARRED_MAX, KEYS_MAX, KeyRing, KeyState, RingError};

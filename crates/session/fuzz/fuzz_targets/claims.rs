@@ -10,7 +10,7 @@ use stackbeam_session::{
 };
 
 static KEY: LazyLock<Key> =
-    LazyLock::new(|| Key::from_bytes(&(0..32).map(|n| n * n).collect::<Vec<u8>>()).unwrap());
+    LazyLock::new(|| Key::from_bytes(&(0..32).map(|n| n * 7).collect::<Vec<u8>>()).unwrap());
 static VERIFIER: LazyLock<Verifier<Value, Key>> = LazyLock::new(|| {
     Verifier::new([KEY.clone()], Binding::new("login", "a"), Policy::aal2()).unwrap()
 });

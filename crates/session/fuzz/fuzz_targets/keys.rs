@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use stackbeam_session::{Key, KeyRing, PublicKey, SecretKey, SourceError, paserk};
 
 static KEY: LazyLock<Key> =
-    LazyLock::new(|| Key::from_bytes(&(0..32).map(|n| n * n).collect::<Vec<u8>>()).unwrap());
+    LazyLock::new(|| Key::from_bytes(&(0..32).map(|n| n * 7).collect::<Vec<u8>>()).unwrap());
 static SECRET: LazyLock<SecretKey> =
     LazyLock::new(|| SecretKey::from_seed(&[7, 1].repeat(16)).unwrap());
 

@@ -23,7 +23,7 @@ struct Known {
 }
 
 static KNOWN: LazyLock<Known> = LazyLock::new(|| {
-    let seed: Vec<u8> = (0..32).map(|number| number * number).collect();
+    let seed: Vec<u8> = (0..32).map(|number| number * 7).collect();
     let key = Key::from_bytes(&seed).unwrap();
     let secret = SecretKey::from_seed(&seed).unwrap();
     let compact = CompactKey::from_bytes(&seed).unwrap();

@@ -31,7 +31,7 @@ const NAMES: [&str; 7] = [
 /// A layer of a cookie, one of a header, and a token for each.
 static LAYERS: LazyLock<[(Web, String); 2]> = LazyLock::new(|| {
     let sessions = || {
-        let key = Key::from_bytes(&(0..32).map(|n| n * n).collect::<Vec<u8>>()).unwrap();
+        let key = Key::from_bytes(&(0..32).map(|n| n * 7).collect::<Vec<u8>>()).unwrap();
         let ring = KeyRing::new(key, Policy::aal2().absolute()).unwrap();
         Sessions::new(ring, "login", "a", Policy::aal2(), NoRevocations).unwrap()
     };

@@ -3,9 +3,13 @@
 //! Changes form a merge: each is a maximum over what is known, so the order and the number of times
 //! they arrive does not matter. Only a missing one does, and sequence numbers show it.
 
+#[cfg(feature = "feed")]
+mod feed;
 mod filter;
 mod memory;
 mod message;
+#[cfg(feature = "redis")]
+mod redis;
 mod set;
 mod waiters;
 
@@ -16,7 +20,13 @@ use std::time::Duration;
 use crate::claims::{Claims, SessionId};
 use crate::time::Timestamp;
 
+#[cfg(feature = "feed")]
+pub use feed::{
+    FeedFailure, LOG_WAIT, LogEntry, LogError, MemoryLog, RevocationFeed, RevocationLog,
+};
 pub use memory::{MemoryRevocations, PREFIXES_MAX, REVOCATIONS_MAX, SENDERS_MAX, WhenStale};
+#[cfg(feature = "redis")]
+pub use redis::RedisLog;
 
 /// What is known of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

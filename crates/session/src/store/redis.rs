@@ -2,13 +2,17 @@
 
 use std::fmt;
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use redis::aio::ConnectionManager;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Script, ScriptInvocation};
 
 use super::text::{hex, unhex};
 use super::{NewRecord, Record, Store, StoreError, StoreKey, SubjectIndex, SubjectKey, fits};
 use crate::time::Timestamp;
+
+/// For how long an answer is waited for.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A [`Store`] in one Redis (or a primary with replicas; not a Redis Cluster, because a record and its subject's
 /// index would lie in different slots).
@@ -32,8 +36,10 @@ impl RedisStore {
     /// Safe.
     pub async fn connect(url: &str, prefix: &str) -> Result<Self, StoreError> {
         let client = redis::Client::open(url).map_err(unavailable)?;
+        let config = ConnectionManagerConfig::new().set_response_timeout(Some(ANSWER));
+        let connection = ConnectionManager::new_with_config(client, config).await;
         Ok(Self {
-            connection: ConnectionManager::new(client).await.map_err(unavailable)?,
+            connection: connection.map_err(unavailable)?,
             prefix: prefix.to_owned(),
         })
     }
