@@ -167,7 +167,9 @@ impl<L: RevocationLog> RevocationFeed<L> {
             };
             match taken {
                 Err(FeedError::Full(held)) => return Err(FeedFailure::Full(held)),
-                Err(FeedError::Malformed) => event!(warn, "an entry of the log is no revocation"),
+                Err(FeedError::Malformed) => {
+                    event!(warn, "an entry of the log is no revocation");
+                }
                 Ok(()) => {}
             }
             *self.position.lock() = Some(position);
