@@ -12,11 +12,12 @@ use std::{
 use crate::step;
 
 /// A program that tests start, or a header that they compile against, and the Debian package that has it.
-const SERVICES: [(&str, &str); 9] = [
+const SERVICES: [(&str, &str); 10] = [
     ("postgres", "postgresql"),
     ("psql", "postgresql-client"),
     ("redis-server", "redis-server"),
     ("memcached", "memcached"),
+    ("memccapable", "libmemcached-tools"),
     ("nats-server", "nats-server"),
     ("nginx", "nginx"),
     ("chromium", "chromium"),

@@ -167,6 +167,17 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         Some(value)
     }
 
+    /// How long an entry lives still, without counting as a use or a look-up; [`Duration::MAX`] is as long
+    /// as there is room, and a time to idle counts from the last use. Nothing if it is not there.
+    #[must_use]
+    pub fn left<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Duration> {
+        let hash = self.hash(key);
+        let shard = self.shards.of(hash).shard.read();
+        let slot = shard.engine.find(hash, key)?;
+        let left = self.shards.left(shard.engine.expires(slot));
+        (!left.is_zero()).then_some(left)
+    }
+
     pub(crate) fn peek_with_life<Q: Hash + Equivalent<K> + ?Sized>(
         &self,
         key: &Q,
