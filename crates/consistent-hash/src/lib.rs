@@ -64,6 +64,18 @@
 //! * *Draining excludes a member from new keys and moves no other*.
 //! * *Owners are distinct, own keys, and start with the owner*.
 //! * *Balance stays within the stated peak over mean*.
+//! * *An anchor moves only the keys of the node that goes or comes*, and so does *a JumpBack anchor*; *one more
+//!   node at the end takes keys and moves no other* for jump, JumpBack and flip.
+//!
+//! # Bad input
+//!
+//! No members, weights that are NaN, infinite, negative or out of range, an id that two members have, a name
+//! of 1 MiB, sizes that would overflow: a typed error that names the setting or the member, from the call that
+//! would build (*bad input is refused by field*, *nobody owns keys of no members*, *sizes that would overflow are
+//! refused by field*). What was built before stays as it was; with `Shared` it stays in force (*a change that
+//! fails leaves what is in force*). Bytes that are cut, damaged or made up are a [`DecodeError`] (*damaged bytes are
+//! refused*, *noise is refused*; a fuzz target is in `fuzz/`). A look-up never fails, never panics and never
+//! hangs, whatever the hash.
 //!
 //! # Costs
 //!

@@ -122,8 +122,8 @@ impl Ring {
             let node = members.find(id).ok_or(BuildError::Unknown { id })?;
             if members[node].owns_keys() {
                 all.push((position, node.get()));
+                check_total([all.len() as u64])?;
             }
-            check_total([all.len() as u64])?;
         }
         if all.is_empty() {
             return Err(BuildError::NoOwner {

@@ -323,6 +323,51 @@ fn bad_input_is_refused_by_field() {
 }
 
 #[test]
+fn the_first_token_may_be_one_of_a_member_that_owns_nothing() {
+    let draining = Member::new("a").with_state(MemberState::Draining);
+    let members = Members::new([draining, Member::new("b")]).unwrap();
+    let tokens = [("a", 1), ("b", 2)].map(|(name, token)| (MemberId::of_name(name), token));
+    let ring = Ring::with_tokens(&members, tokens).unwrap();
+    assert_eq!(members[ring.owner(0)].name(), "b");
+}
+
+#[test]
+fn nobody_owns_keys_of_no_members() {
+    let nobody = [
+        Members::default(),
+        Members::new([Member::new("a").with_weight(0.0)]).unwrap(),
+        Members::new([Member::new("a").with_state(MemberState::Draining)]).unwrap(),
+    ];
+    for members in nobody {
+        for built in [
+            Ring::new(&members).map(drop),
+            Ring::with_tokens(&members, [(MemberId::of_name("a"), 7)]).map(drop),
+            Rendezvous::new(&members).map(drop),
+            SlotTable::new(&members).map(drop),
+            MultiProbe::new(&members).map(drop),
+        ] {
+            let refused = built.unwrap_err();
+            let expected = match members.find(MemberId::of_name("a")) {
+                None => matches!(
+                    refused,
+                    BuildError::NoOwner { .. } | BuildError::Unknown { .. }
+                ),
+                Some(_) => matches!(refused, BuildError::NoOwner { members: 1, .. }),
+            };
+            assert!(expected, "{refused}");
+        }
+    }
+    let same = [
+        Member::new("a"),
+        Member::new("b").with_id(MemberId::of_name("a")),
+    ];
+    let refused = Members::new(same).unwrap_err();
+    assert!(
+        matches!(refused, MembersError::Duplicate { first, second, .. } if first == "a" && second == "b")
+    );
+}
+
+#[test]
 fn one_node_owns_everything() {
     let one = Members::from_names(["a"]).unwrap();
     for placement in both(&one).unwrap() {
