@@ -107,7 +107,7 @@ impl sealed::TokenKey for CompactKey {
     fn self_test(&self) -> Result<(), KeyError> {
         not_a_placeholder(&self.bytes[..])?;
         let payload = Wiped([&[0; FRONT], crate::format::TEST].concat());
-        let sealed = sealed::IssuingKey::seal(self, self.id, &[7; 32], payload, b"i")?;
+        let sealed = sealed::IssuingKey::seal(self, &self.id.0, &[7; 32], payload, b"i")?;
         behaves(self, &sealed)
     }
     fn cut(token: &str) -> Option<Cut<'_>> {
@@ -142,7 +142,7 @@ impl sealed::IssuingKey for CompactKey {
     const FRONT: usize = FRONT;
     fn seal(
         &self,
-        id: KeyId,
+        footer: &[u8],
         random: &[u8; 32],
         mut payload: Wiped,
         implicit: &[u8],
@@ -154,7 +154,8 @@ impl sealed::IssuingKey for CompactKey {
         let mut nonce = [0; NONCE];
         nonce.copy_from_slice(&random[..NONCE]);
         front[0] = VERSION;
-        front[1..=ID].copy_from_slice(&id.0[..ID]);
+        let id = footer.get(..ID).ok_or(KeyError::SelfTest)?;
+        front[1..=ID].copy_from_slice(id);
         front[1 + ID..].copy_from_slice(&nonce);
         let nonce = Nonce::assume_unique_for_key(nonce);
         let tag = associated(front, implicit, |aad| {

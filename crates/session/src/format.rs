@@ -50,6 +50,10 @@ pub(crate) mod sealed {
     pub trait TokenKey: Clone + Debug + Send + Sync + 'static {
         const ENCODING: Encoding;
         fn key_id(&self) -> KeyId;
+        /// The whole PASERK id, where there is one.
+        fn kid(&self) -> Option<String> {
+            None
+        }
         /// Refuses a key that nothing may rest on.
         fn self_test(&self) -> Result<(), KeyError>;
         fn cut(token: &str) -> Option<Cut<'_>>;
@@ -60,10 +64,11 @@ pub(crate) mod sealed {
     pub trait IssuingKey: TokenKey {
         /// Bytes of room that stand before the payload when it is sealed.
         const FRONT: usize;
-        /// `random` makes the nonce, where the format has one; never the same twice.
+        /// `footer` is what names the key: the bytes of its id, or its [`kid`](TokenKey::kid). `random` makes the nonce,
+        /// where the format has one; never the same twice.
         fn seal(
             &self,
-            id: KeyId,
+            footer: &[u8],
             random: &[u8; 32],
             payload: Wiped,
             implicit: &[u8],
@@ -76,10 +81,29 @@ pub(crate) mod sealed {
     }
 }
 
-fn cut<'a>(token: &'a str, header: &str) -> Option<Cut<'a>> {
+fn cut<'a>(token: &'a str, header: &str, kid: &str) -> Option<Cut<'a>> {
     let parts = paseto::split(token, header, FOOTER_MAX).ok()?;
-    let id = KeyId(parts.footer.as_slice().try_into().ok()?);
+    let id = match parts.footer.as_slice().try_into() {
+        Ok(id) => KeyId(id),
+        Err(_) => id_of_kid(&parts.footer, kid)?,
+    };
     Some(Cut { id, parts })
+}
+
+const KID: (&str, &str) = ("{\"kid\":\"", "\"}");
+
+/// The footer that other implementations read: `{"kid":"k4.lid.…"}`, of this form alone.
+#[cfg(feature = "std")]
+pub(crate) fn kid_footer(kid: &str) -> String {
+    [KID.0, kid, KID.1].concat()
+}
+
+/// The id of the key that such a footer names.
+fn id_of_kid(footer: &[u8], kind: &str) -> Option<KeyId> {
+    let footer = core::str::from_utf8(footer).ok()?;
+    let kid = footer.strip_prefix(KID.0)?.strip_suffix(KID.1)?;
+    let digest = crate::text::decode(kid.strip_prefix(kind)?)?;
+    Some(KeyId::of(digest.as_slice().try_into().ok()?))
 }
 
 impl TokenKey for Key {}
@@ -88,6 +112,9 @@ impl sealed::TokenKey for Key {
     fn key_id(&self) -> KeyId {
         self.id()
     }
+    fn kid(&self) -> Option<String> {
+        Some(self.paserk_id())
+    }
     fn self_test(&self) -> Result<(), KeyError> {
         self.not_a_placeholder()?;
         // With a nonce of its own, so that it needs no randomness.
@@ -95,7 +122,7 @@ impl sealed::TokenKey for Key {
         behaves::<Self>(self, &sealed)
     }
     fn cut(token: &str) -> Option<Cut<'_>> {
-        cut(token, paseto::LOCAL)
+        cut(token, paseto::LOCAL, "k4.lid.")
     }
     fn open(&self, cut: Cut<'_>, implicit: &[u8]) -> Option<Wiped> {
         paseto::open_local(self, &cut.parts, implicit).ok()
@@ -109,12 +136,11 @@ impl sealed::IssuingKey for Key {
     const FRONT: usize = paseto::NONCE;
     fn seal(
         &self,
-        id: KeyId,
+        footer: &[u8],
         random: &[u8; 32],
         payload: Wiped,
         implicit: &[u8],
     ) -> Result<String, KeyError> {
-        let footer = &id.0;
         Ok(paseto::seal_local_in_place(
             self, random, payload, footer, implicit,
         ))
@@ -135,6 +161,9 @@ impl sealed::TokenKey for SecretKey {
     fn key_id(&self) -> KeyId {
         self.id()
     }
+    fn kid(&self) -> Option<String> {
+        Some(self.public().paserk_id())
+    }
     fn self_test(&self) -> Result<(), KeyError> {
         self.check()?;
         sealed::TokenKey::self_test(self.public())?;
@@ -142,7 +171,7 @@ impl sealed::TokenKey for SecretKey {
         behaves(self, &sealed)
     }
     fn cut(token: &str) -> Option<Cut<'_>> {
-        cut(token, paseto::PUBLIC)
+        cut(token, paseto::PUBLIC, "k4.pid.")
     }
     fn open(&self, cut: Cut<'_>, implicit: &[u8]) -> Option<Wiped> {
         sealed::TokenKey::open(self.public(), cut, implicit)
@@ -153,12 +182,12 @@ impl sealed::IssuingKey for SecretKey {
     const FRONT: usize = 0;
     fn seal(
         &self,
-        id: KeyId,
+        footer: &[u8],
         _random: &[u8; 32],
         payload: Wiped,
         implicit: &[u8],
     ) -> Result<String, KeyError> {
-        paseto::seal_public_in_place(self, payload, &id.0, implicit)
+        paseto::seal_public_in_place(self, payload, footer, implicit)
     }
 }
 impl DerivedKey for SecretKey {}
@@ -174,11 +203,14 @@ impl sealed::TokenKey for PublicKey {
     fn key_id(&self) -> KeyId {
         self.id()
     }
+    fn kid(&self) -> Option<String> {
+        Some(self.paserk_id())
+    }
     fn self_test(&self) -> Result<(), KeyError> {
         self.point().map(|_| ()).ok_or(KeyError::NotAPoint)
     }
     fn cut(token: &str) -> Option<Cut<'_>> {
-        cut(token, paseto::PUBLIC)
+        cut(token, paseto::PUBLIC, "k4.pid.")
     }
     fn open(&self, cut: Cut<'_>, implicit: &[u8]) -> Option<Wiped> {
         paseto::open_public(self, &cut.parts, implicit).ok()

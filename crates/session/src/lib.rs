@@ -151,7 +151,7 @@ pub use verify::{Binding, TOKEN_BYTES_MAX, Verifier, VerifyError};
 #[cfg(feature = "axum")]
 pub use web::{Aal2, Aal3, AtLeast, AtLeastLevel, Authenticated, Fresh, Rejected, Session};
 #[cfg(feature = "tower")]
-pub use web::{Refusal, SameSite, SessionFuture, SessionLayer, SessionService, claims_of};
+pub use web::{Adopted, Refusal, SameSite, SessionFuture, SessionLayer, SessionService, claims_of};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

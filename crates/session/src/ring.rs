@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::event::event;
-use crate::format::{DerivedKey, TokenKey};
+use crate::format::{self, DerivedKey, TokenKey};
 use crate::key::{Key, KeyError, KeyId};
 use crate::source::{self, KeySource, PaserkKey, SourceError};
 use crate::time::Timestamp;
@@ -67,10 +67,25 @@ pub enum RingError {
 pub(crate) struct Entry<K> {
     pub(crate) id: KeyId,
     pub(crate) key: K,
+    /// The footer that names the key in full.
+    pub(crate) kid: Option<Arc<str>>,
     activates: Timestamp,
     /// When the next key took over; from then on it counts down its grace.
     retires: Option<Timestamp>,
     revoked: bool,
+}
+
+impl<K: TokenKey> Entry<K> {
+    fn new(key: K, activates: Timestamp) -> Self {
+        Self {
+            id: key.key_id(),
+            kid: key.kid().map(|kid| format::kid_footer(&kid).into()),
+            key,
+            activates,
+            retires: None,
+            revoked: false,
+        }
+    }
 }
 
 /// Tokens issued in `from..to` under `key` (or any key) are refused until `forget_at`.
@@ -136,13 +151,7 @@ impl<K: TokenKey> KeyRing<K> {
     /// [`RingError::Key`] when the key is a placeholder or fails its self-test.
     pub fn new(key: K, grace: Duration) -> Result<Self, RingError> {
         key.self_test()?;
-        let entry = Entry {
-            id: key.key_id(),
-            key,
-            activates: Timestamp::default(),
-            retires: None,
-            revoked: false,
-        };
+        let entry = Entry::new(key, Timestamp::default());
         Ok(Self::of(vec![entry], grace, None))
     }
 
@@ -186,13 +195,7 @@ impl<K: TokenKey> KeyRing<K> {
             if entries.len() >= KEYS_MAX {
                 return Err(RingError::Full);
             }
-            entries.push(Entry {
-                id,
-                key,
-                activates,
-                retires: None,
-                revoked: false,
-            });
+            entries.push(Entry::new(key, activates));
             entries.sort_by_key(|entry| entry.activates);
             mend(entries);
             event!(info, key = ?id, ?activates, "a key was added");
@@ -305,13 +308,9 @@ impl<K: TokenKey> KeyRing<K> {
             let known = old.iter().find(|entry| entry.activates == activates);
             let entry = known.cloned().or_else(|| {
                 let key = (derived.make)(number).ok()?;
-                Some(Entry {
-                    id: key.key_id(),
-                    key,
-                    activates,
-                    retires: Some(activates.after(derived.slot)),
-                    revoked: false,
-                })
+                let mut entry = Entry::new(key, activates);
+                entry.retires = Some(activates.after(derived.slot));
+                Some(entry)
             });
             table.entries.extend(entry);
         }
@@ -384,13 +383,7 @@ impl<K: PaserkKey> KeyRing<K> {
         for (key, activates) in source::parse::<K>(&text)? {
             let id = key.key_id();
             if entries.iter().all(|entry: &Entry<K>| entry.id != id) {
-                entries.push(Entry {
-                    id,
-                    key,
-                    activates,
-                    retires: None,
-                    revoked: false,
-                });
+                entries.push(Entry::new(key, activates));
             }
         }
         entries.sort_by_key(|entry| entry.activates);

@@ -491,3 +491,108 @@ async fn a_service_that_is_no_axum_handler_asks_the_extensions() {
         Err(Refusal::Missing)
     );
 }
+
+mod moved {
+    use super::*;
+    use stackbeam_session::{Adopted, Fresh, Level, MemoryRevocations, legacy::PrivateCookie};
+    use std::sync::Arc;
+
+    const OLD: &str = "sid";
+
+    struct Site {
+        router: Router,
+        revocations: Arc<MemoryRevocations>,
+        jar: cookie::Key,
+    }
+
+    /// A site that had private cookies of the `cookie` crate before.
+    fn site() -> Site {
+        let (policy, key) = (Policy::aal2(), Key::generate().unwrap());
+        let revocations = MemoryRevocations::new(&key, policy.absolute()).unwrap();
+        let revocations = Arc::new(revocations);
+        let ring = KeyRing::new(key, policy.absolute()).unwrap();
+        let known = Arc::clone(&revocations);
+        let sessions = Sessions::<u8, _>::new(ring, "login", "a", policy, known).unwrap();
+        let jar = cookie::Key::generate();
+        let reader = PrivateCookie::from_master(jar.master()).unwrap();
+        let layer =
+            SessionLayer::cookie(sessions, "id")
+                .clock(|| NOW)
+                .adopt(OLD, move |value, now| {
+                    let subject = reader.open(OLD, value).ok()?;
+                    Some(Adopted::new(
+                        &subject,
+                        now.before(Duration::from_secs(7200)),
+                        7,
+                    ))
+                });
+        let router = Router::new()
+            .route(
+                "/me",
+                get(async |who: Authenticated<u8>| who.subject.clone()),
+            )
+            .route("/pay", get(async |_: Fresh<300, u8>| "paid"))
+            .layer(layer);
+        Site {
+            router,
+            revocations,
+            jar,
+        }
+    }
+
+    impl Site {
+        fn old_cookie(&self, subject: &str) -> String {
+            let mut jar = cookie::CookieJar::new();
+            let cookie = cookie::Cookie::new(OLD, subject.to_owned());
+            jar.private_mut(&self.jar).add(cookie);
+            format!("{OLD}={}", jar.get(OLD).unwrap().value())
+        }
+    }
+
+    fn set(response: &Response<()>) -> Vec<&str> {
+        let all = response.headers().get_all("set-cookie").iter();
+        all.map(|value| value.to_str().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_site_moves_and_nobody_logs_in_again() {
+        let site = site();
+        let old = site.old_cookie("42");
+        let (response, body) = ask(&site.router, "/me", &[("cookie", &old)]).await;
+        assert_eq!((response.status(), body.as_str()), (StatusCode::OK, "42"));
+        let set = set(&response);
+        let ours = set[0].split(';').next().unwrap();
+        assert!(ours.starts_with("__Host-id=") && set.len() == 2, "{set:?}");
+        assert!(set[1].starts_with("sid=;") && set[1].contains("Max-Age=0"));
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        let (again, body) = ask(&site.router, "/me", &[("cookie", ours)]).await;
+        assert_eq!((again.status(), body.as_str()), (StatusCode::OK, "42"));
+        // It is not taken for a fresh login, and both cookies are ours.
+        let (response, _) = ask(&site.router, "/pay", &[("cookie", ours)]).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let both = format!("{old}; {ours}");
+        let (response, _) = ask(&site.router, "/me", &[("cookie", &both)]).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(response.headers().get("set-cookie").is_none());
+    }
+
+    #[tokio::test]
+    async fn an_old_cookie_brings_nobody_back_who_was_ended() {
+        let site = site();
+        let old = site.old_cookie("42");
+        site.revocations.revoke_subject("42", NOW).unwrap();
+        let (response, _) = ask(&site.router, "/me", &[("cookie", &old)]).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let other = site.old_cookie("43");
+        let (response, _) = ask(&site.router, "/me", &[("cookie", &other)]).await;
+        let cookie = set(&response)[0].split(';').next().unwrap().to_owned();
+        site.revocations.revoke_subject("43", NOW).unwrap();
+        // Nor is it looked at beside a cookie of ours that does not hold.
+        for cookies in [format!("{cookie}; {other}"), format!("{OLD}=garbage")] {
+            let (response, _) = ask(&site.router, "/me", &[("cookie", &cookies)]).await;
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{cookies}");
+            assert!(response.headers().get("set-cookie").is_none());
+        }
+        assert_eq!(Adopted::new("7", NOW, ()).level, Level::Aal1);
+    }
+}

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use serde::Serialize;
 use tower_layer::Layer;
 
+use super::adopt::{Adopted, Old};
 use super::cookie::{Cookie, Place, SameSite};
 use super::csrf::Guard;
 use super::seen::{Refusal, Reject, Shared};
@@ -28,6 +29,7 @@ pub struct SessionLayer<T, R, K: TokenKey = Key> {
     pub(super) sessions: Sessions<T, R, K>,
     pub(super) place: Arc<Place>,
     pub(super) clock: Clock,
+    pub(super) old: Option<Old<T>>,
     reject: Arc<Reject>,
     guard: Guard,
 }
@@ -68,6 +70,7 @@ impl<T, R: Revocations, K: TokenKey> SessionLayer<T, R, K> {
         Self {
             sessions,
             place: Arc::new(place),
+            old: None,
             reject: Arc::new(|refusal| {
                 let (status, body) = match refusal {
                     Refusal::CrossSite => (403, r#"{"error":"cross-site request"}"#),
@@ -111,6 +114,23 @@ impl<T, R: Revocations, K: TokenKey> SessionLayer<T, R, K> {
         key.not_a_placeholder()?;
         self.guard.key = Some(key);
         Ok(self)
+    }
+
+    /// Takes over the sessions of the cookie that the site had before, so that nobody has to log in again: a request that
+    /// has no cookie of ours and one of this full `name` that `open` reads gets a session and our cookie, and
+    /// the old one is taken back with the same answer. `legacy` has readers. A cookie of ours that does not hold is
+    /// refused all the same, and so is an old one whose subject has been ended, or that says it is older than the absolute
+    /// lifetime. For layers of a cookie alone.
+    ///
+    /// Put the layer on all servers before: one without it does not know who was taken over.
+    #[must_use]
+    pub fn adopt(
+        mut self,
+        name: &str,
+        open: impl Fn(&str, Timestamp) -> Option<Adopted<T>> + Send + Sync + 'static,
+    ) -> Self {
+        self.old = Some(Old::new(name, open));
+        self
     }
 
     /// Does not look where requests come from. For a service whose cookies no browser holds.
@@ -172,6 +192,7 @@ impl<T, R, K: TokenKey> Clone for SessionLayer<T, R, K> {
         Self {
             sessions: self.sessions.clone(),
             place: Arc::clone(&self.place),
+            old: self.old.clone(),
             reject: Arc::clone(&self.reject),
             clock: Arc::clone(&self.clock),
             guard: self.guard.clone(),

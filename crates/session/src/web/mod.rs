@@ -1,5 +1,6 @@
 //! A tower layer that reads the token of a request, and axum extractors of what it found.
 
+mod adopt;
 mod cookie;
 mod csrf;
 #[cfg(feature = "axum")]
@@ -8,6 +9,7 @@ mod layer;
 mod seen;
 mod service;
 
+pub use adopt::Adopted;
 pub use cookie::SameSite;
 #[cfg(feature = "axum")]
 pub use extract::{Aal2, Aal3, AtLeast, AtLeastLevel, Authenticated, Fresh, Rejected, Session};

@@ -96,6 +96,8 @@ pub(super) enum Answer {
     #[default]
     Nothing,
     Renew(HeaderValue),
+    /// A new cookie, and the end of the one that the site had before.
+    Adopt(HeaderValue, Option<HeaderValue>),
     Login(Option<HeaderValue>),
     Logout(Option<HeaderValue>),
 }

@@ -15,15 +15,18 @@ use super::cookie::find;
 use super::csrf::From;
 use super::layer::SessionLayer;
 use super::seen::{Answer, Refusal, Seen, Shared};
+use crate::claims::Claims;
 use crate::format::{IssuingKey, TokenKey};
 use crate::key::Key;
 use crate::revocation::Revocations;
 use crate::sessions::VerifiedShared;
+use crate::time::Timestamp;
 
 /// The service of [`SessionLayer`].
 pub struct SessionService<S, T, R, K: TokenKey = Key> {
     inner: S,
-    layer: SessionLayer<T, R, K>,
+    /// Behind a pointer, because a router clones its services for each request.
+    layer: Arc<SessionLayer<T, R, K>>,
     shared: Arc<Shared<T>>,
 }
 
@@ -31,7 +34,7 @@ impl<S, T, R, K: TokenKey> SessionService<S, T, R, K> {
     pub(super) fn new(inner: S, layer: SessionLayer<T, R, K>, shared: Arc<Shared<T>>) -> Self {
         Self {
             inner,
-            layer,
+            layer: Arc::new(layer),
             shared,
         }
     }
@@ -41,7 +44,7 @@ impl<S: Clone, T, R, K: TokenKey> Clone for SessionService<S, T, R, K> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            layer: self.layer.clone(),
+            layer: Arc::clone(&self.layer),
             shared: Arc::clone(&self.shared),
         }
     }
@@ -95,6 +98,12 @@ where
             }
             Ok(claims)
         });
+        if matches!(outcome, Err(Refusal::Missing))
+            && from == From::Here
+            && let Some((claims, adopt)) = self.adopt(headers, now)
+        {
+            (outcome, answer) = (Ok(claims), adopt);
+        }
         if from == From::Elsewhere {
             outcome = Err(Refusal::CrossSite);
         }
@@ -110,6 +119,24 @@ where
             inner: self.inner.call(request),
             seen,
         }
+    }
+}
+
+impl<S, T, R, K> SessionService<S, T, R, K>
+where
+    K: IssuingKey,
+    T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    R: Revocations,
+{
+    /// A session for who brings the cookie of before.
+    fn adopt(&self, headers: &HeaderMap, now: Timestamp) -> Option<(Arc<Claims<T>>, Answer)> {
+        let (old, cookie) = (self.layer.old.as_ref()?, self.shared.cookie.as_ref()?);
+        let adopted = (old.open)(find(headers, &old.place).ok()?, now)?;
+        let sessions = &self.layer.sessions;
+        let token = sessions.issue_since(adopted, now).ok()?;
+        let claims = sessions.verify_shared(&token, now).ok()?.claims;
+        let set = cookie.set(&token, self.shared.idle.as_secs())?;
+        Some((claims, Answer::Adopt(set, old.end())))
     }
 }
 
@@ -153,9 +180,14 @@ fn finish<T>(headers: &mut HeaderMap, seen: &Seen<T>) {
     let of_ours = |value: &HeaderValue| cookie.is_some_and(|cookie| cookie.is(value));
     // A handler that set the cookie itself has the last word.
     let mut set = headers.get_all(header::SET_COOKIE).iter().any(of_ours);
+    let mut old = None;
     let (value, logout) = match std::mem::take(&mut *seen.answer.lock()) {
         Answer::Nothing => (None, false),
         Answer::Renew(value) => (Some(value), false),
+        Answer::Adopt(value, end) => {
+            old = end;
+            (Some(value), false)
+        }
         Answer::Login(value) => {
             set |= value.is_none();
             (value, false)
@@ -165,6 +197,9 @@ fn finish<T>(headers: &mut HeaderMap, seen: &Seen<T>) {
     let is_set = set || value.is_some();
     if let Some(value) = value.filter(|_| !set) {
         headers.append(header::SET_COOKIE, value);
+    }
+    if let Some(old) = old {
+        headers.append(header::SET_COOKIE, old);
     }
     if logout {
         let cookies = HeaderValue::from_static("\"cookies\"");
