@@ -99,7 +99,7 @@ fn a_day(ahead: bool) {
         let theirs = at(which, now, ahead);
         match draw(&mut state, 100) {
             0 | 1 => {
-                servers[which] = start(&vault, &secret, Some(&servers[(which + 1) % 3]), theirs)
+                servers[which] = start(&vault, &secret, Some(&servers[(which + 1) % 3]), theirs);
             }
             2 | 3 => {
                 servers[which]
@@ -110,11 +110,9 @@ fn a_day(ahead: bool) {
             _ => {}
         }
         if minute % 120 == 5 {
-            for server in 0..3 {
-                servers[server]
-                    .ring()
-                    .sync(&|| vault.read(), at(server, now, ahead))
-                    .unwrap();
+            for (number, server) in servers.iter().enumerate() {
+                let theirs = at(number, now, ahead);
+                server.ring().sync(&|| vault.read(), theirs).unwrap();
             }
         }
         // Each user asks about every twenty minutes, anywhere.
