@@ -154,7 +154,10 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         let foreseen = if full { self.engine.foresee() } else { None };
         let known = self.engine.find(hash, &key);
         let others = self.engine.stats.weight - known.map_or(0, |slot| self.engine.weight(slot));
-        if weight > self.capacity {
+        if let Some(slot) = known {
+            self.engine.unpin(slot);
+        }
+        if weight > self.capacity.saturating_sub(self.engine.pinned()) {
             if let Some(slot) = known {
                 self.engine.take(slot, Cause::Replaced);
             }
@@ -230,6 +233,21 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         (gone.expires > self.now).then_some(gone.value)
     }
 
+    /// Pins an entry: it is not evicted until it is [unpinned](Cache::unpin), replaced, removed or its time is
+    /// over. Says whether it is pinned: not if it is not there, or if more than half the capacity would
+    /// be. What is pinned counts against the capacity; the policy's next choice leaves in its place.
+    pub fn pin<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> bool {
+        let found = self.engine.find(self.engine.hash(key), key);
+        let live = found.filter(|slot| self.engine.expires(*slot) > self.now);
+        live.is_some_and(|slot| self.engine.pin(slot, self.capacity / 2))
+    }
+
+    /// Lets a pinned entry be evicted again, and says whether it was pinned.
+    pub fn unpin<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> bool {
+        let found = self.engine.find(self.engine.hash(key), key);
+        found.is_some_and(|slot| self.engine.unpin(slot))
+    }
+
     /// Removes every entry whose time is over and returns how many there were. O(entries).
     pub fn remove_expired(&mut self) -> usize {
         let now = self.now;
@@ -251,9 +269,13 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         self.retain(|_, _| false);
     }
 
-    /// Sets another capacity. What no longer fits leaves now, in the policy's order, and is returned.
+    /// Sets another capacity. What no longer fits leaves now, in the policy's order, and is returned. If
+    /// more than half of it would be pinned, nothing is pinned any more.
     pub fn resize(&mut self, capacity: u64) -> Vec<(K, V)> {
         self.capacity = capacity;
+        if self.engine.pinned() > capacity / 2 {
+            self.engine.unpin_all();
+        }
         let mut gone = Vec::new();
         while self.engine.stats.weight > capacity {
             let Some(victim) = self.engine.victim(None) else {

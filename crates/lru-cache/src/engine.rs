@@ -3,9 +3,11 @@
 //! What most entries do not have (a weight of their own, a time to live) is in columns beside the slab,
 //! which exist from the first entry on that has it.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hash};
 use core::mem;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use equivalent::Equivalent;
@@ -78,6 +80,10 @@ pub(crate) struct Engine<K, V, P, S> {
     idles: Vec<Idle>,
     /// Empty while no entry has tags.
     tags: Vec<Tags>,
+    /// Who may not be evicted. Empty while nobody is pinned.
+    pins: Vec<bool>,
+    /// The weight of all who are pinned, in all shards.
+    pinned: Arc<AtomicU64>,
     policy: P,
     hasher: S,
     /// Entries that are expected at most: room grows step by step up to exactly this.
@@ -95,6 +101,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
             ends: Vec::new(),
             idles: Vec::new(),
             tags: Vec::new(),
+            pins: Vec::new(),
+            pinned: Arc::default(),
             policy: P::default(),
             hasher,
             expected: usize::try_from(expected).unwrap_or(usize::MAX),
@@ -239,7 +247,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
     #[inline]
     fn note(&mut self, slot: u32, weight: u64, end: Option<End>) {
         self.stats.inserted += 1;
-        self.stats.weight += weight;
+        // Who makes room for it is taken off after: in between the sum may pass 64 bits.
+        self.stats.weight = self.stats.weight.wrapping_add(weight);
         if end.is_none() && weight == 1 && self.plain {
             return;
         }
@@ -289,7 +298,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         self.index.remove(before, slot);
         let gone = self.exchange(slot, new.key, new.value, cause);
         self.note(slot, new.weight, new.end);
-        self.stats.weight -= gone.weight;
+        self.stats.weight = self.stats.weight.wrapping_sub(gone.weight);
         self.index.insert(new.hash, slot);
         self.policy.insert(slot, new.hash, new.weight);
         gone
@@ -299,7 +308,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
     pub(crate) fn replace(&mut self, slot: u32, new: New<K, V>) -> Gone<K, V> {
         let gone = self.exchange(slot, new.key, new.value, Cause::Replaced);
         self.note(slot, new.weight, new.end);
-        self.stats.weight -= gone.weight;
+        self.stats.weight = self.stats.weight.wrapping_sub(gone.weight);
         self.policy.replaced(slot, new.hash, new.weight);
         gone
     }
@@ -307,6 +316,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
     #[inline]
     fn exchange(&mut self, slot: u32, key: K, value: V, cause: Cause) -> Gone<K, V> {
         self.stats.left(cause);
+        self.unpin(slot);
         let (weight, expires) = (self.weight(slot), self.expires(slot));
         let (key, value) = mem::replace(&mut self.entries[slot as usize], (key, value));
         Gone {
@@ -351,8 +361,89 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
     }
 
     /// Whom the policy would let go.
+    #[inline]
     pub(crate) fn victim(&mut self, newcomer: Option<u64>) -> Option<u32> {
-        self.policy.victim(newcomer)
+        let victim = self.policy.victim(newcomer);
+        if self.pins.is_empty() {
+            return victim;
+        }
+        self.unpinned_victim(victim?, newcomer)
+    }
+
+    /// The next victim that is not pinned. One that is counts as new and often used from now on.
+    fn unpinned_victim(&mut self, mut victim: u32, newcomer: Option<u64>) -> Option<u32> {
+        const USES: usize = 8;
+        const TRIES: usize = 32;
+        for _ in 0..TRIES {
+            if !self.is_pinned(victim) {
+                return Some(victim);
+            }
+            let hash = self.hash(&self.entries[victim as usize].0);
+            self.policy.remove(victim, hash, false);
+            self.policy.insert(victim, hash, self.weight(victim));
+            for _ in 0..USES {
+                self.policy.hit(victim, hash);
+            }
+            victim = self.policy.victim(newcomer)?;
+        }
+        // Nearly all that it likes to let go are pinned: anybody else then.
+        let after = (0..slot_at(self.entries.len()))
+            .cycle()
+            .skip(victim as usize);
+        let mut all = after.take(self.entries.len());
+        all.find(|slot| !self.is_pinned(*slot))
+    }
+
+    fn is_pinned(&self, slot: u32) -> bool {
+        self.pins.get(slot as usize).copied().unwrap_or(false)
+    }
+
+    /// The weight of who is pinned, in all shards.
+    pub(crate) fn pinned(&self) -> u64 {
+        self.pinned.load(Ordering::Relaxed)
+    }
+
+    /// Counts the weight of who is pinned together with another shard.
+    #[cfg(feature = "std")]
+    pub(crate) fn share_pinned(&mut self, pinned: &Arc<AtomicU64>) {
+        self.pinned = Arc::clone(pinned);
+    }
+
+    /// Pins an entry, if no more than `pinned_max` is pinned then, and says whether it is pinned.
+    pub(crate) fn pin(&mut self, slot: u32, pinned_max: u64) -> bool {
+        if self.is_pinned(slot) {
+            return true;
+        }
+        let weight = self.weight(slot);
+        let more = |pinned: u64| pinned.checked_add(weight).filter(|sum| *sum <= pinned_max);
+        let fits = self
+            .pinned
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok();
+        if fits {
+            self.plain = false;
+            self.pins.resize(self.entries.len(), false);
+            self.pins[slot as usize] = true;
+        }
+        fits
+    }
+
+    /// Unpins an entry and says whether it was pinned.
+    pub(crate) fn unpin(&mut self, slot: u32) -> bool {
+        let was = self.is_pinned(slot);
+        if was {
+            self.pinned.fetch_sub(self.weight(slot), Ordering::Relaxed);
+            self.pins[slot as usize] = false;
+        }
+        was
+    }
+
+    /// Unpins all.
+    pub(crate) fn unpin_all(&mut self) {
+        for slot in 0..slot_at(self.pins.len()) {
+            self.unpin(slot);
+        }
+        self.pins = Vec::new();
     }
 
     /// Takes an entry out; the last one takes its place.
@@ -369,6 +460,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         }
         let (weight, expires) = (self.weight(slot), self.expires(slot));
         if !self.plain {
+            self.unpin(slot);
             self.take_columns(slot, last);
         }
         let (key, value) = self.entries.swap_remove(slot as usize);
@@ -388,6 +480,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         swap_remove(&mut self.ends, slot, last);
         swap_remove(&mut self.idles, slot, last);
         swap_remove(&mut self.tags, slot, last);
+        swap_remove(&mut self.pins, slot, last);
     }
 
     /// Takes out every entry that `doomed` names, given the key, the value and when its time ends.
@@ -423,6 +516,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
             + (self.ends.capacity() * size_of::<u64>())
             + self.idles.capacity() * size_of::<Idle>()
             + self.tags.capacity() * size_of::<Tags>()
+            + self.pins.capacity()
             + self.policy.memory()
     }
 }

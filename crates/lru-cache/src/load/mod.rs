@@ -8,6 +8,7 @@
 
 mod error;
 mod flight;
+mod flush;
 mod many;
 mod refresh;
 mod write;
@@ -24,6 +25,7 @@ use foldhash::fast::RandomState;
 
 pub use error::LoadError;
 use flight::{Heard, Joined, Settings, Shared};
+pub use flush::Unwritten;
 pub use refresh::{Found, Refresh, early};
 pub use write::{Batch, Full, WriteBehind};
 

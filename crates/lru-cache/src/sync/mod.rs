@@ -21,6 +21,7 @@ use foldhash::fast::RandomState;
 use crate::cache::TooHeavy;
 use crate::life::Life;
 use crate::policy::{Adaptive, Outlook, Policy};
+use crate::saved::Saved;
 use crate::stats::{Cause, Stats};
 use crate::tag::Tag;
 pub use builder::{Builder, Shared};
@@ -310,6 +311,74 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         value
     }
 
+    /// Pins an entry: it is not evicted until it is [unpinned](Cache::unpin), replaced, removed or its time is
+    /// over. Says whether it is pinned: not if it is not there, or if more than half the capacity would
+    /// be. What is pinned counts against the capacity; the policy's next choice leaves in its place.
+    pub fn pin<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
+        let hash = self.hash(key);
+        let mut shard = self.shards.of(hash).shard.write();
+        let found = shard.engine.find(hash, key);
+        let live = found.filter(|slot| !self.shards.is_over(shard.engine.expires(*slot)));
+        live.is_some_and(|slot| shard.engine.pin(slot, self.capacity() / 2))
+    }
+
+    /// Lets a pinned entry be evicted again, and says whether it was pinned.
+    pub fn unpin<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
+        let hash = self.hash(key);
+        let mut shard = self.shards.of(hash).shard.write();
+        let found = shard.engine.find(hash, key);
+        found.is_some_and(|slot| shard.engine.unpin(slot))
+    }
+
+    /// Copies of the entries whose time is not over, in no particular order, without counting as uses. They
+    /// are copied a shard at a time, under its lock; what comes or goes meanwhile may be in it or not.
+    pub fn iter(&self) -> impl Iterator<Item = (K, V)>
+    where
+        K: Clone,
+    {
+        self.shards.iter().flat_map(|part| {
+            let shard = part.shard.read();
+            let live = shard
+                .engine
+                .iter()
+                .filter(|(_, _, expires)| !self.shards.is_over(*expires));
+            let copies: Vec<_> = live
+                .map(|(key, value, _)| (key.clone(), value.clone()))
+                .collect();
+            copies
+        })
+    }
+
+    /// As [`Cache::snapshot`](crate::Cache::snapshot): the shards' entries, each in its order, interleaved so
+    /// that the front leaves first. Copied a shard at a time, under its lock.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<Saved<K, V>>
+    where
+        K: Clone,
+    {
+        let mut all = Vec::new();
+        for part in self.shards.iter() {
+            let saved = part.shard.read().engine.saved(|expires| {
+                let left = self.shards.left(expires);
+                (!left.is_zero()).then_some(left)
+            });
+            let len = saved.len() as u64;
+            let ranked = saved.into_iter().zip(1_u64..);
+            // How far from the front, in shares of its shard: 32 bits tell enough.
+            all.extend(ranked.map(|(saved, at)| ((at << 32) / (len + 1), saved)));
+        }
+        all.sort_by_key(|(share, _)| *share);
+        all.into_iter().map(|(_, saved)| saved).collect()
+    }
+
+    /// As [`Cache::restore`](crate::Cache::restore).
+    pub fn restore(&self, saved: impl IntoIterator<Item = Saved<K, V>>) {
+        for Saved { key, value, left } in saved {
+            let life = left.map_or_else(Life::new, |left| Life::new().ttl(left));
+            self.insert_with(key, value, life);
+        }
+    }
+
     /// Removes the entries that `doomed` names, shard by shard, and outdates all leases. O(entries);
     /// `doomed` runs under one shard's lock at a time.
     pub fn remove_where(&self, mut doomed: impl FnMut(&K, &V) -> bool) {
@@ -325,7 +394,7 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     }
 
     /// Sets another capacity. What no longer fits leaves before this returns, in the policy's order; the
-    /// old capacity counts until then.
+    /// old capacity counts until then. If more than half of it would be pinned, nothing is pinned any more.
     pub fn resize(&self, capacity: u64) {
         self.shards.resize(capacity);
     }

@@ -1,6 +1,7 @@
 //! The shards of the shared cache, and the one budget of weight that they live on.
 
 use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -98,13 +99,16 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
             let mean = builder.capacity / shards;
             mean + 4 * mean.isqrt()
         };
-        let part = || Part {
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
-            shard: RwLock::new(Shard {
-                engine: Engine::new(builder.hasher.clone(), expected),
-                leases: Leases::default(),
-            }),
+        let pinned = Arc::default();
+        let part = || {
+            let mut engine = Engine::new(builder.hasher.clone(), expected);
+            engine.share_pinned(&pinned);
+            let leases = Leases::default();
+            Part {
+                hits: AtomicU64::new(0),
+                misses: AtomicU64::new(0),
+                shard: RwLock::new(Shard { engine, leases }),
+            }
         };
         Self {
             parts: std::iter::repeat_with(part)
@@ -295,10 +299,15 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
             let capacity = self.limit();
             let full = credit == 0 && self.weight() >= capacity;
             let mut foreseen = if full { shard.engine.foresee() } else { None };
-            if let Some(slot) = shard.engine.find(hash, &new.key) {
+            let known = shard.engine.find(hash, &new.key);
+            if let Some(slot) = known {
+                shard.engine.unpin(slot);
+            }
+            let room = capacity.saturating_sub(shard.engine.pinned());
+            if let Some(slot) = known {
                 let before = shard.engine.weight(slot);
                 let held = before + credit;
-                if weight <= capacity && (held >= weight || self.reserve(weight - held)) {
+                if weight <= room && (held >= weight || self.reserve(weight - held)) {
                     left.push(shard.engine.replace(slot, new), Cause::Replaced);
                     self.release(held.saturating_sub(weight));
                     return Ok(());
@@ -306,7 +315,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
                 left.push(shard.engine.take(slot, Cause::Replaced), Cause::Replaced);
                 credit += before;
             }
-            if weight > capacity {
+            if weight > room {
                 self.release(credit);
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 return Err(Refusal::TooHeavy(TooHeavy {
@@ -388,6 +397,12 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
     /// Sets another capacity and lets go what no longer fits.
     pub(super) fn resize(&self, capacity: u64) {
         self.limit.store(capacity, Ordering::Relaxed);
+        let pinned = |part: &Part<K, V, P, S>| part.shard.read().engine.pinned();
+        if self.parts.first().map_or(0, pinned) > capacity / 2 {
+            for part in self.iter() {
+                part.shard.write().engine.unpin_all();
+            }
+        }
         self.capacity.fetch_max(capacity, Ordering::Relaxed);
         let mut at = 0;
         let mut idle = 0;
