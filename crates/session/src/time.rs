@@ -145,7 +145,10 @@ impl Timestamp {
         ))
     }
 
-    pub(crate) fn from_iso(text: &str) -> Option<Self> {
+    /// Reads a time of RFC 3339, cut to the second; `None` when it is none, or before 1970.
+    #[must_use]
+    #[cfg(feature = "std")]
+    pub fn from_iso(text: &str) -> Option<Self> {
         if let Some(time) = text.as_bytes().try_into().ok().and_then(Self::from_text) {
             return Some(time);
         }
@@ -162,6 +165,18 @@ impl From<SystemTime> for Timestamp {
             time.duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs()),
         )
+    }
+}
+
+/// RFC 3339 in UTC, as [`from_iso`](Timestamp::from_iso) and the text of a key source read it. A time beyond
+/// the year 9999 is written as its seconds.
+#[cfg(feature = "std")]
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_jiff() {
+            Some(time) => time.fmt(f),
+            None => write!(f, "{}", self.0),
+        }
     }
 }
 
@@ -183,6 +198,7 @@ mod tests {
             let text = time.to_text().unwrap();
             assert_eq!(text, expected.as_bytes());
             assert_eq!(Timestamp::from_text(&text), Some(time));
+            assert_eq!(Timestamp::from_iso(&time.to_string()), Some(time));
         }
         assert_eq!(Timestamp(YEAR_2000 - 1).to_text(), None);
         assert_eq!(Timestamp(YEAR_2100).to_text(), None);
