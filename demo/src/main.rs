@@ -3,6 +3,7 @@
 mod app;
 mod control;
 mod drill;
+mod keys;
 mod node;
 mod options;
 mod supervisor;
@@ -27,6 +28,7 @@ stackbeam: from one server to many, on this machine, to watch and to break
   stackbeam pause|resume NODE     SIGSTOP and SIGCONT: alive, and answering nothing
   stackbeam restart|drain NODE    in order; `drain`: it finishes what it has and takes nothing new
   stackbeam scale web|worker N    more or fewer, while it serves
+  stackbeam rotate-keys           a new session key; nobody is logged out
   stackbeam lag MILLISECONDS      make replicas apply late
   stackbeam down                  stop (so does Ctrl-C in its terminal)
 
@@ -42,7 +44,8 @@ options of up:
   --rps N            synthetic requests a second, 0 for none (default 60)
   --lag MS           replicas apply late by so many milliseconds (default 0)
   --seed S           seed for everything random (default: from the clock)
-  --without WHAT     take a safety device out: retries, fencing, semi-sync, lsn-routing
+  --without WHAT     take a safety device out: retries, fencing, semi-sync, lsn-routing,
+                     grace
   --quiet            print one JSON line with the addresses and nothing else
 other options:
   --port P           which run, by its page's port, when there are several
@@ -84,6 +87,10 @@ fn person() -> Result<(), String> {
         }
         "up" if !words.rest.is_empty() => Err(format!(
             "`up` takes no word `{}`; `stackbeam --help` lists its options",
+            words.rest.join(" ")
+        )),
+        "verify" if !words.rest.is_empty() => Err(format!(
+            "`verify` takes no word `{0}`; write `--drill {0}`",
             words.rest.join(" ")
         )),
         "up" => runtime

@@ -17,6 +17,14 @@ const kill = (id) => [`Kill ${id}`, id, `/api/nodes/${id}/kill`];
 const count = (role) => snapshot.nodes.filter((node) => node.role === role && node.condition === "up").length;
 const status = (role) => snapshot.nodes.find((node) => node.role === role)?.status ?? {};
 
+// What the web servers say of their session keys.
+function keys() {
+  const rings = snapshot.nodes.filter((node) => node.role === "web" && node.status?.keys).map((node) => node.status.keys);
+  const known = Math.min(...rings.map((ring) => ring.known));
+  const signing = new Set(rings.map((ring) => ring.signs));
+  return signing.size === 1 ? `Every web server knows ${known} keys and signs with ${[...signing][0]}.` : "The servers change over …";
+}
+
 // The record of the fault that this step made.
 function fault() {
   const mine = snapshot.faults.find((one) => one.node === began.id && one.at_ms >= began.at_ms);
@@ -69,6 +77,12 @@ const STEPS = [
     text: "New servers join the balancer by themselves, and leave it only when they have finished what they have.",
     acts: () => [["Four web servers", "scale", "/api/scale/web/4"], ["Two again", "scale", "/api/scale/web/2"]],
     result: () => `${count("web")} web servers answer. Failed so far: ${snapshot.load?.failed_total ?? 0}.`,
+  },
+  {
+    name: "Rotate the session keys",
+    text: "Any web server reads any token, for all have the same keys. A new key is known to every server before it signs, and the old ones go on being read: nobody is logged out.",
+    acts: () => [["New session key", "keys", "/api/keys/rotate"]],
+    result: () => `${keys()} Failed so far: ${snapshot.load?.failed_total ?? 0}.`,
   },
   {
     name: "Be one of the users",

@@ -98,6 +98,7 @@ fn router(control: Control) -> Router {
         .route("/api/nodes/{id}/{action}", post(act))
         .route("/api/scale/{role}/{to}", post(scale))
         .route("/api/lag/{ms}", post(lag))
+        .route("/api/keys/rotate", post(rotate_keys))
         .route("/api/down", post(down))
         .route_layer(middleware::from_fn_with_state(control.clone(), known));
     let page = PAGE
@@ -237,6 +238,10 @@ async fn lag(State(control): State<Control>, Path(ms): Path<String>) -> Response
         Ok(_) => Err(format!("a lag of at most {LAG_MS_MAX} ms can be injected")),
         Err(why) => Err(why),
     })
+}
+
+async fn rotate_keys(State(control): State<Control>) -> Response {
+    answer(control.supervisor.rotate_keys().await)
 }
 
 async fn down(State(control): State<Control>) -> Response {

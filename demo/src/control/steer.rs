@@ -74,7 +74,11 @@ impl Command {
                     done: format!("replicas: {ms} ms late"),
                 }
             }
-            ("status" | "events" | "down", _) => {
+            ("rotate-keys", []) => Self::Order {
+                path: "/api/keys/rotate".to_owned(),
+                done: "session keys: a new one signs soon".to_owned(),
+            },
+            ("status" | "events" | "down" | "rotate-keys", _) => {
                 return Err(format!("`{command}` takes no further words"));
             }
             ("kill" | "hold" | "start" | "pause" | "resume" | "restart" | "drain", _) => {
@@ -168,6 +172,7 @@ mod tests {
         assert_eq!(path("kill web-1"), "/api/nodes/web-1/kill");
         assert_eq!(path("scale worker 3"), "/api/scale/worker/3");
         assert_eq!(path("lag 300"), "/api/lag/300");
+        assert_eq!(path("rotate-keys"), "/api/keys/rotate");
         assert_eq!(parse("down"), Ok(Command::Down));
     }
 
@@ -180,6 +185,7 @@ mod tests {
             ("scale web", "scale web|worker N"),
             ("lag", "lag MILLISECONDS"),
             ("down now", "no further words"),
+            ("rotate-keys web-1", "no further words"),
             ("explode", "--help"),
         ] {
             let refusal = parse(line).unwrap_err();

@@ -16,8 +16,9 @@ use super::stage::{Outcomes, Stage, Users, kept_folder, primaries, window};
 use super::{Check, DrillError, trouble, what};
 use crate::control::client::ControlClient;
 use crate::control::run_file::RunFile;
-use crate::node::config::Without;
-use crate::node::load::client::{Ask, Class};
+use crate::keys;
+use crate::node::config::{Role, Without};
+use crate::node::load::client::Ask;
 use crate::node::load::ledger::LedgerError;
 use crate::node::load::mix::Journey;
 use crate::node::load::picture::Format;
@@ -40,6 +41,9 @@ const FROZEN: Duration = Duration::from_millis(100);
 const BEHIND: Duration = Duration::from_millis(300);
 /// The lag of the drill of that name.
 const LAG: Duration = Duration::from_millis(300);
+/// Rotations of the session keys, and reads with each token that was just issued.
+const ROTATIONS: u64 = 6;
+const READS: usize = 4;
 /// Rounds of uploads with a kill each.
 const WORKER_KILLS: u64 = 4;
 /// Uploads in each.
@@ -256,12 +260,7 @@ pub(super) async fn lag(without: Without, seed: u64) -> Result<Vec<Check>, Drill
     window(10.0).await;
     let outcomes = stage.finish("lag").await?;
     // What a writer does not find is refused or wrong in its eyes.
-    let unseen: u64 = Class::ALL
-        .iter()
-        .zip(outcomes.totals.by_class)
-        .filter(|(class, _)| matches!(class, Class::Refused | Class::Wrong))
-        .map(|(_, count)| count)
-        .sum();
+    let unseen = outcomes.refused();
     Ok(vec![
         outcomes.sound(),
         outcomes.check(what::OWN_WRITES, unseen, 0, unseen == 0),
@@ -294,6 +293,73 @@ pub(super) async fn paused_primary(without: Without, seed: u64) -> Result<Vec<Ch
         outcomes.check("failures on the other shard", elsewhere, 0, elsewhere == 0),
         outcomes.nothing_lost(),
     ])
+}
+
+pub(super) async fn key_rotation(without: Without, seed: u64) -> Result<Vec<Check>, DrillError> {
+    let mut stage = Stage::plain(without, seed).await?;
+    stage.work();
+    window(1.0).await;
+    let soon = keys::PROPAGATION + keys::LOOK_EVERY;
+    for round in 0..ROTATIONS {
+        let rotated = stage.supervisor.rotate_keys().await;
+        rotated.map_err(|why| trouble("rotating keys")(&why))?;
+        log_in_and_read(&stage, seed ^ round, keys::LOOK_EVERY).await?;
+    }
+    log_in_and_read(&stage, seed ^ ROTATIONS, soon).await?;
+    stage.act("web-1", Action::Kill).await?;
+    back(&stage, "web-1").await?;
+    log_in_and_read(&stage, seed, soon).await?;
+    let all = usize::try_from(ROTATIONS).unwrap_or(usize::MAX) + 1;
+    let snapshot = stage.supervisor.snapshot.borrow().clone();
+    let rings: BTreeSet<String> = snapshot
+        .nodes
+        .iter()
+        .filter(|node| node.role == Role::Web)
+        .map(|node| {
+            node.status
+                .as_ref()
+                .map_or_else(String::new, |status| status["keys"].to_string())
+        })
+        .collect();
+    let alike = rings.len() == 1
+        && rings
+            .iter()
+            .all(|ring| ring.contains(&format!("\"known\":{all},")));
+    let outcomes = stage.finish("key-rotation").await?;
+    let refused = outcomes.refused();
+    Ok(vec![
+        outcomes.sound(),
+        outcomes.check(what::LOGGED_OUT, refused, 0, refused == 0),
+        outcomes.check(
+            "web servers have all keys, and sign with one",
+            if alike { "yes" } else { "no" },
+            "yes",
+            alike,
+        ),
+        outcomes.failed_gets(),
+        outcomes.nothing_lost(),
+    ])
+}
+
+/// People log in one after the other; each shows the new token at once to whichever server it meets.
+async fn log_in_and_read(stage: &Stage, seed: u64, during: Duration) -> Result<(), DrillError> {
+    let until = Instant::now() + during;
+    let world = &stage.users.world;
+    for person in 0.. {
+        if Instant::now() > until {
+            break;
+        }
+        let again = [Journey::Me; READS];
+        for journey in std::iter::once(Journey::Login).chain(again) {
+            // The same chance draws the same person.
+            let chance = fastrand::Rng::with_seed(seed ^ person);
+            world
+                .carry_out(journey, Instant::now(), chance)
+                .await
+                .map_err(|error| trouble("the ledger")(&error))?;
+        }
+    }
+    Ok(())
 }
 
 /// All copies of shard 0 that said within this time that they are the primary.

@@ -57,6 +57,7 @@ mod what {
     pub(super) const FAILED_GETS: &str = "failed GETs";
     pub(super) const LOST: &str = "acknowledged writes lost, doubled or changed";
     pub(super) const ONE_PRIMARY: &str = "primaries at one time, 2 s after the return";
+    pub(super) const LOGGED_OUT: &str = "requests refused while keys rotate";
     pub(super) const OWN_WRITES: &str = "own writes not seen by their writer";
 }
 
@@ -69,11 +70,12 @@ enum Drill {
     KillAll,
     Lag,
     PausedPrimary,
+    KeyRotation,
     BadInput,
 }
 
 impl Drill {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Steady,
         Self::WebKill,
         Self::PrimaryKill,
@@ -81,6 +83,7 @@ impl Drill {
         Self::KillAll,
         Self::Lag,
         Self::PausedPrimary,
+        Self::KeyRotation,
         Self::BadInput,
     ];
 
@@ -93,6 +96,7 @@ impl Drill {
             Self::KillAll => "kill-all",
             Self::Lag => "lag",
             Self::PausedPrimary => "paused-primary",
+            Self::KeyRotation => "key-rotation",
             Self::BadInput => "bad-input",
         }
     }
@@ -106,6 +110,7 @@ impl Drill {
             Self::KillAll => "kill -9 of every process at once, and a start on the same data",
             Self::Lag => "replicas that apply 300 ms late",
             Self::PausedPrimary => "a primary that is stopped, replaced, and wakes up again",
+            Self::KeyRotation => "session keys rotated under load, and kill -9 of a web server",
             Self::BadInput => "garbage, bombs, forged and expired tokens, 100 MB bodies",
         }
     }
@@ -119,17 +124,19 @@ impl Drill {
             Self::KillAll => faults::kill_all(without, seed).await,
             Self::Lag => faults::lag(without, seed).await,
             Self::PausedPrimary => faults::paused_primary(without, seed).await,
+            Self::KeyRotation => faults::key_rotation(without, seed).await,
             Self::BadInput => input::bad_input(without, seed).await,
         }
     }
 }
 
 /// A safety device, the drill that needs it, and the check that must go red without it.
-const CONTROLS: [(&str, Drill, &str); 4] = [
+const CONTROLS: [(&str, Drill, &str); 5] = [
     ("retries", Drill::WebKill, what::FAILED_GETS),
     ("fencing", Drill::PausedPrimary, what::LOST),
     ("semi-sync", Drill::PrimaryKill, what::LOST),
     ("lsn-routing", Drill::Lag, what::OWN_WRITES),
+    ("grace", Drill::KeyRotation, what::LOGGED_OUT),
 ];
 
 /// Runs what is asked for. True if every check held, and of the controls if every one turned red.

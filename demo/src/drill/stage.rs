@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{Check, DrillError, trouble, what};
 use crate::node::config::{Role, Without};
 use crate::node::load::check::{Findings, check};
-use crate::node::load::client::Client;
+use crate::node::load::client::{Class, Client};
 use crate::node::load::generator::{self, Pace};
 use crate::node::load::ledger::{self, Expected, Ledger, LedgerError};
 use crate::node::load::record::{Outcome, Recorder, Sample, Totals};
@@ -168,6 +168,16 @@ impl Outcomes {
             .cloned()
             .collect();
         check
+    }
+
+    /// Requests that were in order and yet refused, or answered with what cannot be right.
+    pub(super) fn refused(&self) -> u64 {
+        Class::ALL
+            .iter()
+            .zip(self.totals.by_class)
+            .filter(|(class, _)| matches!(class, Class::Refused | Class::Wrong))
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// Failed requests that concern this shard alone.

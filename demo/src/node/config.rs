@@ -51,16 +51,19 @@ pub(crate) struct Without {
     pub(crate) semi_sync: bool,
     /// Reads go to any copy, however far behind.
     pub(crate) lsn_routing: bool,
+    /// An old session key goes when a new one comes.
+    pub(crate) grace: bool,
 }
 
 impl Without {
     /// Every device by the name that the command line knows.
-    fn devices(&mut self) -> [(&'static str, &mut bool); 4] {
+    fn devices(&mut self) -> [(&'static str, &mut bool); 5] {
         [
             ("retries", &mut self.retries),
             ("fencing", &mut self.fencing),
             ("semi-sync", &mut self.semi_sync),
             ("lsn-routing", &mut self.lsn_routing),
+            ("grace", &mut self.grace),
         ]
     }
 
@@ -72,7 +75,7 @@ impl Without {
                 return Ok(());
             }
         }
-        Err("--without knows retries, fencing, semi-sync and lsn-routing")
+        Err("--without knows retries, fencing, semi-sync, lsn-routing and grace")
     }
 
     /// The names of those that are out.
@@ -86,7 +89,7 @@ impl Without {
 /// Keys that all processes of one run share.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Secrets {
-    /// 32 bytes in hex: the session key.
+    /// 32 bytes in hex: hides which sessions the feed of ended ones speaks of.
     pub(crate) token_key: String,
     /// What one process shows another; a web page on this machine cannot know it.
     pub(crate) peer: String,
@@ -115,6 +118,8 @@ pub(crate) struct NodeConfig {
     pub(crate) shard: Option<u16>,
     /// Keys of this run.
     pub(crate) secrets: Secrets,
+    /// The file of the keys that session tokens are made with.
+    pub(crate) session_keys: PathBuf,
     /// Safety devices taken out.
     pub(crate) without: Without,
     /// Milliseconds by which every replica applies late.

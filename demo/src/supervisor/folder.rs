@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::StartError;
 use super::guard::Guard;
+use crate::keys;
 use crate::node::config::Secrets;
 
 /// How long a new run waits for the guard of a killed one to finish with the folder.
@@ -104,6 +105,12 @@ impl RunFolder {
             .and_then(|mut file| file.write_all(&text))
             .map_err(no_keys())?;
         Ok(secrets)
+    }
+
+    /// The file of session keys, kept like the secrets and for the same reason.
+    pub(super) fn session_keys(&self) -> Result<(), StartError> {
+        let file = keys::path(&self.path);
+        keys::create(&file).map_err(trouble("cannot keep the keys in", &file))
     }
 }
 

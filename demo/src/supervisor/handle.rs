@@ -51,6 +51,9 @@ pub(super) enum Message {
         to: Duration,
         answer: oneshot::Sender<Result<(), String>>,
     },
+    RotateKeys {
+        answer: oneshot::Sender<Result<(), String>>,
+    },
     Remove {
         path: PathBuf,
         answer: oneshot::Sender<Result<(), String>>,
@@ -110,6 +113,11 @@ impl Supervisor {
     /// Makes every replica apply `to` late.
     pub(crate) async fn lag(&self, to: Duration) -> Result<(), String> {
         self.ask(|answer| Message::Lag { to, answer }).await
+    }
+
+    /// Has a new session key sign from soon on.
+    pub(crate) async fn rotate_keys(&self) -> Result<(), String> {
+        self.ask(|answer| Message::RotateKeys { answer }).await
     }
 
     /// Has the file removed, and its folder once that is empty, if this process is killed before it can do

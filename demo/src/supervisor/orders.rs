@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
+use stackbeam_session::Timestamp;
 
 use super::handle::Message;
 use super::plan::Spec;
 use super::run::Run;
 use super::snapshot::Condition;
+use crate::keys;
 use crate::node::config::{NodeState, Role, ToNode};
 use crate::options::{WEB_MAX, WORKERS_MAX};
 
@@ -197,6 +199,21 @@ impl Run {
             self.stop(index);
         }
         self.tell_topology();
+        Ok(())
+    }
+
+    /// Writes a new session key. Without grace the old ones are gone at once.
+    pub(super) fn rotate_keys(&mut self) -> Result<(), String> {
+        let now = Timestamp::now();
+        let file = keys::path(&self.folder.path);
+        if self.options.without.grace {
+            keys::replace_all(&file).map_err(|error| error.to_string())?;
+        } else {
+            keys::rotate(&file, now.after(keys::PROPAGATION), now)?;
+        }
+        let wait = keys::PROPAGATION.as_secs();
+        self.say("you", format!("a new session key signs in {wait} s"));
+        self.publish();
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use super::plan::{self, Spec};
 use super::ports::Ports;
 use super::snapshot::{Condition, Snapshot, wall_ms};
 use super::{StartError, status};
+use crate::keys;
 use crate::node::config::{
     FromNode, NodeConfig, NodeInfo, NodeState, Role, Secrets, ToNode, Topology,
 };
@@ -89,6 +90,7 @@ impl Run {
     ) -> Result<Self, StartError> {
         let (folder, guard) = RunFolder::open(options.state.as_deref())?;
         let secrets = folder.secrets()?;
+        folder.session_keys()?;
         let mut run = Self {
             options: options.clone(),
             lag: options.lag,
@@ -188,6 +190,7 @@ impl Run {
             objects: self.folder.path.join("objects"),
             shard: node.spec.shard,
             secrets: self.secrets.clone(),
+            session_keys: keys::path(&self.folder.path),
             without: self.options.without,
             lag_ms: u64::try_from(self.lag.as_millis()).unwrap_or(u64::MAX),
             rps: self.options.rps,
@@ -314,6 +317,10 @@ impl Run {
                 self.tell_lag();
                 self.publish();
                 let _gone = answer.send(Ok(()));
+            }
+            Message::RotateKeys { answer } => {
+                let did = self.rotate_keys();
+                let _gone = answer.send(did);
             }
             Message::Remove { path, answer } => {
                 self.guard.remove_file_at_end(&path);

@@ -173,6 +173,9 @@ fn every_further_step_of_the_tour_does_what_it_says() {
     wait_text(&page, "tour-result", "4 web servers answer");
     act("Two again");
     wait_text(&page, "tour-result", "2 web servers answer");
+    step("Rotate the session keys");
+    act("New session key");
+    wait_text(&page, "tour-result", "knows 2 keys");
     step("Be one of the users");
     let link = page.eval("document.querySelector('#tour-act a').href");
     let edge = up.status()["edge"].as_str().unwrap().to_owned();

@@ -7,13 +7,15 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use stackbeam_session::{
-    Key, KeyRing, MemoryRevocations, SessionId, Sessions, Timestamp, VerifyError,
+    Key, KeyRing, KeyState, KeysInFile, MemoryRevocations, SessionId, Sessions, Timestamp,
+    VerifyError,
 };
 use tokio::sync::Semaphore;
 
 use super::fault::Fault;
 use super::revoked::Logouts;
 use crate::app::id::Id;
+use crate::keys::LOOK_EVERY;
 use crate::node::NodeError;
 use crate::node::queue::session_policy;
 
@@ -29,6 +31,7 @@ const TURN_WAIT: Duration = Duration::from_secs(5);
 /// Checks and makes tokens and password hashes.
 pub(crate) struct Auth {
     sessions: Sessions<(), Arc<MemoryRevocations>>,
+    ring: KeyRing,
     logouts: Logouts,
     turns: Semaphore,
     /// What a password is compared with when there is no such user, so that both take as long.
@@ -36,14 +39,14 @@ pub(crate) struct Auth {
 }
 
 impl Auth {
-    pub(crate) fn new(key: &str) -> Result<Self, NodeError> {
+    /// `ring` has the keys of tokens; `key` hides what the feed of ended sessions speaks of.
+    pub(crate) fn new(key: &str, ring: KeyRing) -> Result<Self, NodeError> {
         let failed = |error: &dyn std::fmt::Display| NodeError::Role(format!("sessions: {error}"));
         let key = Key::from_text(key).map_err(|error| failed(&error))?;
         let policy = session_policy();
-        let logouts = Logouts::new(key.clone())?;
-        let ring = KeyRing::new(key, policy.absolute()).map_err(|error| failed(&error))?;
+        let logouts = Logouts::new(key)?;
         let sessions = Sessions::new(
-            ring,
+            ring.clone(),
             "login",
             "conduit",
             policy,
@@ -52,10 +55,28 @@ impl Auth {
         .map_err(|error| failed(&error))?;
         Ok(Self {
             sessions,
+            ring,
             logouts,
             turns: Semaphore::new(HASHES_AT_ONCE),
             nobody: tokio::sync::OnceCell::new(),
         })
+    }
+
+    /// Takes over the keys that a rotation adds to the file, for as long as the server runs.
+    pub(crate) async fn follow_keys(&self, file: &KeysInFile) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY.mul_f64(fastrand::f64().mul_add(0.5, 0.5))).await;
+            if let Err(error) = self.ring.sync(file, Timestamp::now()) {
+                tracing::warn!(%error, "session keys stay as they were");
+            }
+        }
+    }
+
+    /// How many keys there are, and the id of the one that signs.
+    pub(crate) fn keys(&self) -> (usize, Option<String>) {
+        let states = self.ring.states(Timestamp::now());
+        let signs = states.iter().find(|(_, state)| *state == KeyState::Active);
+        (states.len(), signs.map(|(id, _)| format!("{id:?}")))
     }
 
     /// What ends sessions, and knows those that have ended.

@@ -28,7 +28,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use stackbeam_lru_cache::load::ReadThrough;
 use stackbeam_lru_cache::{Lru, sync};
-use stackbeam_session::Timestamp;
+use stackbeam_session::{KeyRing, KeysInFile, Timestamp};
 use stackbeam_shard_router::Router as ShardRouter;
 use tokio::sync::{Semaphore, watch};
 
@@ -39,6 +39,7 @@ use super::config::Role;
 use super::objects::Objects;
 use super::peer::peers_only;
 use super::queue::link::QueueLink;
+use super::queue::session_policy;
 use super::shards::{self, Shards, ShardsError};
 use super::{NodeContext, NodeError};
 use crate::app::store::{Read, ReadReply, Refusal};
@@ -72,14 +73,14 @@ impl Web {
         shards: Shards,
         objects: Objects,
         queue: Option<QueueLink>,
-        token_key: &str,
+        auth: Auth,
         ignore_positions: bool,
     ) -> Result<Self, NodeError> {
         let cache = sync::Builder::new(CACHED_MAX)
             .with_ttl(CACHED_FOR)
             .build::<Lru>();
         Ok(Self {
-            auth: Auth::new(token_key)?,
+            auth,
             map: ShardRouter::new(shards::placed(shards.count())?),
             shards,
             cache: ReadThrough::new(cache),
@@ -159,6 +160,7 @@ fn peer_routes(web: Arc<Web>, id: &str, secret: &str) -> Router {
 
 fn status(web: &Web, id: &str) -> Value {
     let cache = web.cache.cache().stats();
+    let (keys, signs) = web.auth.keys();
     json!({
         "id": id,
         "role": "web",
@@ -169,6 +171,7 @@ fn status(web: &Web, id: &str) -> Value {
         },
         "uploads": photos::UPLOADS_AT_ONCE - web.uploads.available_permits(),
         "revocations": web.auth.logouts().known().len(),
+        "keys": { "known": keys, "signs": signs },
         "queue": web.queue.as_ref().is_some_and(QueueLink::is_found),
     })
 }
@@ -189,13 +192,18 @@ pub(crate) async fn run(context: NodeContext) -> Result<(), NodeError> {
             &config.secrets.peer,
         )
     });
+    let file = KeysInFile::new(&config.session_keys);
+    let ring = KeyRing::from_source(&file, session_policy().absolute())
+        .map_err(|error| NodeError::Role(format!("{}: {error}", config.session_keys.display())))?;
     let web = Arc::new(Web::new(
         Shards::of(&context)?,
         objects,
         queue,
-        &config.secrets.token_key,
+        Auth::new(&config.secrets.token_key, ring)?,
         config.without.lsn_routing,
     )?);
+    let keeper = Arc::clone(&web);
+    tokio::spawn(async move { keeper.auth.follow_keys(&file).await });
     tokio::select! {
         () = hear_of_logouts(&context, &web) => {}
         () = context.stopping() => return Ok(()),
@@ -227,12 +235,20 @@ async fn hear_of_logouts(context: &NodeContext, web: &Web) {
 #[cfg(test)]
 const TEST_KEY: &str = "9f2c51d07be84a3364c1f0a8d95e7b123c6a08f4e7519d2bb04f86c2a1d37e55";
 
+#[cfg(test)]
+fn auth(key: &str) -> Auth {
+    let signs = stackbeam_session::Key::from_text(key).expect("a good key");
+    let ring = KeyRing::new(signs, session_policy().absolute()).expect("a good key");
+    Auth::new(key, ring).expect("a good key")
+}
+
 /// For tests: an API over so many shards in this process, without a queue and without a folder.
 #[cfg(test)]
 pub(super) fn alone(count: u16) -> Router {
     let local = shards::local::Local::new(count).expect("SQLite in memory");
     let shards = Shards::Local(Arc::new(local));
-    let web = Web::new(shards, Objects::nowhere(), None, TEST_KEY, false).expect("a good key");
+    let web =
+        Web::new(shards, Objects::nowhere(), None, auth(TEST_KEY), false).expect("a web server");
     routes(Arc::new(web))
 }
 
@@ -246,8 +262,8 @@ pub(crate) async fn in_run(
     secrets: &super::config::Secrets,
     topology: &watch::Receiver<Arc<super::config::Topology>>,
 ) -> (Router, Source) {
-    let key = &secrets.token_key;
-    let web = Web::new(shards, objects, Some(queue.clone()), key, false).expect("a good key");
+    let auth = auth(&secrets.token_key);
+    let web = Web::new(shards, objects, Some(queue.clone()), auth, false).expect("a web server");
     let web = Arc::new(web);
     let known = Arc::clone(web.auth.logouts().known());
     let (tell, mut told) = watch::channel(Source::Nowhere);
