@@ -144,7 +144,7 @@ impl Group {
     pub fn remove_blocking(self) -> Result<(), SettleError> {
         let ticket = self.core().with(|s, now| s.drop_group(self.id, now));
         // It is synced with the next synced commit; written is enough here.
-        self.confirm(ticket, Durability::Buffered)
+        self.confirm(ticket, Durability::Interval)
     }
 
     fn confirm(&self, ticket: u64, durability: Durability) -> Result<(), SettleError> {
@@ -201,15 +201,24 @@ impl Take {
                 if !g.wakers.iter().any(|w| w.will_wake(cx.waker())) {
                     g.wakers.push(cx.waker().clone());
                 }
+                // What lingers may be for this consumer.
+                let staged = !state.staging.is_empty();
+                state.hungry |= staged;
+                state.nudge |= staged;
                 return Ok(None);
             }
-            Ok(Some((ticket, picked)))
+            // Written before it is delivered, unless the group may forget that.
+            let durability = match g.options.durability {
+                Durability::Buffered => Durability::Buffered,
+                Durability::Synced | Durability::Interval => Durability::Interval,
+            };
+            Ok(Some((ticket, durability, picked)))
         })?;
-        Ok(picked.map(|(ticket, picked)| {
+        Ok(picked.map(|(ticket, durability, picked)| {
             let wait = Committed {
                 core: Arc::clone(core),
                 ticket,
-                durability: Durability::Buffered,
+                durability,
             };
             (wait, picked)
         }))

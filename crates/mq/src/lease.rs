@@ -275,7 +275,7 @@ pub(crate) fn settle(
                         until,
                         attempts,
                     },
-                    Durability::Buffered,
+                    Durability::Interval,
                 )
             }
             Settle::Release => {
@@ -287,7 +287,7 @@ pub(crate) fn settle(
                         until: 0,
                         attempts,
                     },
-                    Durability::Buffered,
+                    Durability::Interval,
                 )
             }
             Settle::Dead { .. } => return Err(SettleError::Unsupported("handled above")),
@@ -360,6 +360,18 @@ fn bury(
     let loaded = core.reader.message(pos, seq);
     let (stored, reason) = match loaded {
         Ok((stored, _)) => (stored, reason.to_owned()),
+        Err(e) if e.refused => {
+            // What cannot be read now is not thrown away: the lease goes on, and ends as any other.
+            let restored = core.with(|state, _| {
+                let g = state.groups.get_mut(&group);
+                g.is_some_and(|g| g.cancel_settle(seq, token))
+            });
+            return Err(if restored {
+                SettleError::Unknown(e.what)
+            } else {
+                SettleError::LeaseLost
+            });
+        }
         Err(e) => (
             Stored::default(),
             format!("{reason}; its bytes are damaged: {}", e.what),

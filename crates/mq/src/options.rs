@@ -11,6 +11,10 @@ pub enum Durability {
     Synced,
     /// Written: survives the death of the process, and power loss after at most
     /// [`sync_interval`](crate::Options::sync_interval).
+    Interval,
+    /// Handed over: written together with what else comes up, after at most
+    /// [`write_interval`](crate::Options::write_interval), or at once when a consumer waits. What was not written
+    /// yet is lost when the process dies. A group at this level may also forget that it had delivered.
     Buffered,
 }
 
@@ -200,7 +204,7 @@ impl GroupOptions {
     pub fn broadcast() -> Self {
         Self::new()
             .start(Start::End)
-            .durability(Durability::Buffered)
+            .durability(Durability::Interval)
             .deliveries_max(0)
             .idle_max(Duration::from_mins(1))
     }

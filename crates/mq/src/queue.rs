@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::{OpenError, PublishError, TopicError};
 use crate::group::Group;
+use crate::log::codec::micros;
 use crate::log::reader::SegmentReader;
 use crate::log::recover::{self, Recovery};
 use crate::log::writer::Writer;
@@ -26,6 +27,7 @@ use crate::storage::{DiskStorage, Storage};
 pub struct Options {
     segment_bytes: u64,
     sync_interval: Duration,
+    write_interval: Duration,
     staged_bytes_max: usize,
     names_max: usize,
     salvage: bool,
@@ -36,6 +38,7 @@ impl Default for Options {
         Self {
             segment_bytes: 16 << 20,
             sync_interval: Duration::from_millis(200),
+            write_interval: Duration::from_millis(5),
             staged_bytes_max: 32 << 20,
             names_max: 10_000,
             salvage: false,
@@ -52,10 +55,18 @@ impl Options {
         self
     }
 
-    /// How long [`Durability::Buffered`] data may stay unsynced. Defaults to 200 ms.
+    /// How long [`Durability::Interval`] data may stay unsynced. Defaults to 200 ms.
     #[must_use]
     pub fn sync_interval(mut self, interval: Duration) -> Self {
         self.sync_interval = interval;
+        self
+    }
+
+    /// How long [`Durability::Buffered`] data may stay unwritten; it is synced as that of `Interval` is.
+    /// Defaults to 5 ms.
+    #[must_use]
+    pub fn write_interval(mut self, interval: Duration) -> Self {
+        self.write_interval = interval;
         self
     }
 
@@ -136,6 +147,7 @@ impl Options {
             frame_max: Writer::body_max(segment),
             staged_max: self.staged_bytes_max.max(1),
             names_max: self.names_max,
+            write_interval: micros(self.write_interval),
         };
         let lock = storage.lock().map_err(|e| match e.kind() {
             std::io::ErrorKind::WouldBlock => OpenError::Locked,
@@ -487,6 +499,7 @@ impl Publish {
                 }) => {
                     if let Some(t) = state.topics.get_mut(&id) {
                         t.space.push(cx.waker().clone());
+                        state.crowded = true;
                     }
                     Ok(Err(*batch))
                 }

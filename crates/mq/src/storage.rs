@@ -62,6 +62,15 @@ pub trait StorageFile: Debug + Send + Sync {
     /// # Errors
     /// After an error, earlier writes may be lost although a later call succeeds: never retry.
     fn sync_data(&self) -> io::Result<()>;
+    /// Writes all of `buf` at an offset and makes it durable, with everything written before: by default the one
+    /// after the other.
+    ///
+    /// # Errors
+    /// As [`write_at`](Self::write_at) and [`sync_data`](Self::sync_data).
+    fn write_synced_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        write_all(self, buf, offset)?;
+        self.sync_data()
+    }
     /// Length in bytes.
     ///
     /// # Errors
@@ -77,7 +86,11 @@ pub trait StorageFile: Debug + Send + Sync {
 }
 
 /// Writes all of `buf`, through short writes and interruptions.
-pub(crate) fn write_all(file: &dyn StorageFile, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn write_all(
+    file: &(impl StorageFile + ?Sized),
+    mut buf: &[u8],
+    mut offset: u64,
+) -> io::Result<()> {
     while !buf.is_empty() {
         match file.write_at(buf, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

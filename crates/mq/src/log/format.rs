@@ -151,23 +151,38 @@ fn header_crc(b: &[u8], offset: u64) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&offset.to_le_bytes()), &b[..60])
 }
 
-/// Copies records (as `put_record` made them) behind a frame header, binding each to the frame.
-pub(crate) fn build_frame(header: &FrameHeader, offset: u64, records: &[u8]) -> Vec<u8> {
+/// Room for `bytes` of records behind the room for a frame header.
+pub(crate) fn frame_buf(bytes: usize) -> Vec<u8> {
+    let mut frame = Vec::with_capacity((FRAME_HEADER + bytes).next_multiple_of(FRAME_HEADER));
+    frame.resize(FRAME_HEADER, 0);
+    frame
+}
+
+/// Makes a frame of records (as `put_record` made them, in a [`frame_buf`]): binds each to the frame, fills in the
+/// header, and pads.
+pub(crate) fn seal(header: &FrameHeader, offset: u64, frame: &mut Vec<u8>) {
+    bind_all(header, frame);
+    frame[..FRAME_HEADER].copy_from_slice(&header.encode(offset));
     let end = usize::try_from(header.next(offset) - offset).unwrap_or(usize::MAX);
-    let mut out = Vec::with_capacity(end);
-    out.extend_from_slice(&header.encode(offset));
-    out.extend_from_slice(records);
+    frame.resize(end, 0);
+}
+
+/// Takes a frame apart again, so that it can be sealed for another place.
+pub(crate) fn unseal(header: &FrameHeader, frame: &mut Vec<u8>) {
+    frame.truncate(FRAME_HEADER + header.body_len as usize);
+    bind_all(header, frame);
+}
+
+/// Binds each record to the frame, or undoes that.
+fn bind_all(header: &FrameHeader, frame: &mut [u8]) {
     let mut at = FRAME_HEADER;
-    let stop = FRAME_HEADER + records.len();
     let mut ordinal = 0;
-    while at < stop {
-        let bound = le32(&out[at..]) ^ header.bind(ordinal);
-        out[at..at + 4].copy_from_slice(&bound.to_le_bytes());
-        at += RECORD_HEADER + le32(&out[at + 4..]) as usize;
+    while at < frame.len() {
+        let bound = le32(&frame[at..]) ^ header.bind(ordinal);
+        frame[at..at + 4].copy_from_slice(&bound.to_le_bytes());
+        at += RECORD_HEADER + le32(&frame[at + 4..]) as usize;
         ordinal += 1;
     }
-    out.resize(end, 0);
-    out
 }
 
 /// The records of a frame: `Ok` payloads, or which of them are damaged.
@@ -189,9 +204,13 @@ pub(crate) fn records(header: &FrameHeader, body: &Bytes) -> Result<Vec<Bytes>, 
     }
 }
 
-/// The payloads of a frame that is known to be intact; `None` when the lengths do not fit.
-pub(crate) fn plain_records(header: &FrameHeader, body: &Bytes) -> Option<Vec<Bytes>> {
-    let mut out = Vec::with_capacity(header.records as usize);
+/// Calls `f` with start and end of each payload in the body of a frame that is known to be intact; `None` when the
+/// lengths do not fit.
+pub(crate) fn plain_records(
+    header: &FrameHeader,
+    body: &[u8],
+    mut f: impl FnMut(usize, usize),
+) -> Option<()> {
     let mut at = 0;
     for _ in 0..header.records {
         let start = at + RECORD_HEADER;
@@ -199,10 +218,10 @@ pub(crate) fn plain_records(header: &FrameHeader, body: &Bytes) -> Option<Vec<By
         if end > body.len() {
             return None;
         }
-        out.push(body.slice(start..end));
+        f(start, end);
         at = end;
     }
-    Some(out)
+    Some(())
 }
 
 /// Every record of a damaged frame that still has a good checksum, with its ordinal.
@@ -263,17 +282,21 @@ mod tests {
             key: Some(b"k"),
             dedup: Some(b"d"),
         };
-        let mut body = Vec::new();
-        put_message(&mut body, &head, &[("h".into(), "v".into())], b"body");
-        put_record(&mut body, &Record::Mark);
-        let body_len = u32::try_from(body.len()).unwrap();
-        let frame = build_frame(&FrameHeader { body_len, ..header }, 8192, &body);
+        let mut frame = frame_buf(0);
+        put_message(&mut frame, &head, &[("h".into(), "v".into())], b"body");
+        put_record(&mut frame, &Record::Mark);
+        let unsealed = frame.clone();
+        let body_len = u32::try_from(frame.len() - FRAME_HEADER).unwrap();
+        let header = FrameHeader { body_len, ..header };
+        seal(&header, 8192, &mut frame);
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        let (written, padding) = frame.split_at(FRAME_HEADER + body.len());
+        let (written, padding) = frame.split_at(unsealed.len());
         assert_eq!(
             hex(written),
             include_str!("../../tests/vectors/frame.hex").trim()
         );
         assert!(padding.iter().all(|b| *b == 0) && frame.len().is_multiple_of(64));
+        unseal(&header, &mut frame);
+        assert_eq!(frame[FRAME_HEADER..], unsealed[FRAME_HEADER..]);
     }
 }

@@ -1,6 +1,6 @@
 //! Reading frames back: open files by segment, and the bytes of messages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use super::codec::Reader;
 use super::format::{
-    ALIGN, BLOCK, FRAME_HEADER, FrameHeader, Pos, align, plain_records, records, salvage,
-    segment_name,
+    ALIGN, BLOCK, FRAME_HEADER, FrameHeader, Pos, RECORD_HEADER, align, plain_records, records,
+    salvage, segment_name,
 };
 use super::record::{MESSAGE, MOVED, Stored};
 use crate::storage::{Storage, StorageFile, read_full};
@@ -31,11 +31,18 @@ pub(crate) struct SegmentReader {
     last: Mutex<Option<Arc<Parsed>>>,
 }
 
+/// Frames as they were written, oldest first: the log only goes forward, so they are sorted.
 #[derive(Debug, Default)]
 struct Recent {
-    frames: BTreeMap<Pos, Bytes>,
-    order: std::collections::VecDeque<Pos>,
+    frames: VecDeque<(Pos, Bytes)>,
     bytes: usize,
+}
+
+impl Recent {
+    fn get(&self, pos: Pos) -> Option<&Bytes> {
+        let at = self.frames.binary_search_by_key(&pos, |(p, _)| *p).ok()?;
+        self.frames.get(at).map(|(_, frame)| frame)
+    }
 }
 
 /// A frame and where its messages are in it.
@@ -54,67 +61,89 @@ struct Parsed {
 #[derive(Debug)]
 pub(crate) struct Unreadable {
     pub(crate) what: String,
+    /// The disk refused to say; the bytes may be sound.
+    pub(crate) refused: bool,
 }
 
 impl From<io::Error> for Unreadable {
     fn from(e: io::Error) -> Self {
         Self {
             what: e.to_string(),
+            refused: true,
         }
     }
 }
 
 impl Parsed {
     fn new(pos: Pos, header: FrameHeader, body: Bytes, trusted: bool) -> Self {
-        let whole = if trusted {
-            plain_records(&header, &body)
-        } else {
-            records(&header, &body).ok()
+        let mut parsed = Self {
+            pos,
+            messages: Vec::with_capacity((header.records as usize).min(body.len() / RECORD_HEADER)),
+            moved: BTreeMap::new(),
+            header,
+            body,
         };
-        let complete = whole.is_some();
-        let found: Vec<(u32, Bytes)> = match whole {
-            Some(all) => (0..).zip(all).collect(),
-            None => salvage(&header, &body),
+        let mut found = Vec::new();
+        let plain = trusted && {
+            let all = plain_records(&header, &parsed.body, |start, end| found.push((start, end)));
+            all.is_some()
+        };
+        if plain {
+            let only_messages =
+                (found.iter()).all(|(at, _)| parsed.body.get(*at) == Some(&MESSAGE));
+            parsed.index((0..).zip(found), only_messages, true);
+            return parsed;
+        }
+        let (found, complete) = match records(&header, &parsed.body) {
+            Ok(all) => ((0..).zip(all).collect(), true),
+            Err(_) => (salvage(&header, &parsed.body), false),
         };
         let only_messages = found.iter().all(|(_, p)| p.first() == Some(&MESSAGE));
-        let mut moved = BTreeMap::new();
-        let mut messages = Vec::with_capacity(found.len());
-        let (mut seq, mut gap) = (header.first_seq, 0);
-        for (ordinal, payload) in &found {
-            let offset = payload.as_ptr() as usize - body.as_ptr() as usize;
-            let start = u32::try_from(offset).unwrap_or(u32::MAX);
-            let end = start.saturating_add(u32::try_from(payload.len()).unwrap_or(u32::MAX));
-            match payload.first() {
+        let base = parsed.body.as_ptr() as usize;
+        let ranges = found.into_iter().map(|(ordinal, payload)| {
+            let start = payload.as_ptr() as usize - base;
+            (ordinal, (start, start + payload.len()))
+        });
+        parsed.index(ranges.collect::<Vec<_>>(), only_messages, complete);
+        parsed
+    }
+
+    /// Notes where messages are. Behind a hole in a mixed frame, their numbers are not known.
+    fn index(
+        &mut self,
+        found: impl IntoIterator<Item = (u32, (usize, usize))>,
+        only_messages: bool,
+        complete: bool,
+    ) {
+        let first_seq = self.header.first_seq;
+        let (mut seq, mut gap) = (first_seq, 0);
+        for (ordinal, (from, to)) in found {
+            let start = u32::try_from(from).unwrap_or(u32::MAX);
+            let end = u32::try_from(to).unwrap_or(u32::MAX);
+            match self.body.get(from) {
                 Some(&MESSAGE) => {
                     if only_messages {
-                        seq = header.first_seq + u64::from(*ordinal);
-                    } else if !complete && *ordinal != gap {
-                        // Behind a hole in a mixed frame, numbers are not known.
+                        seq = first_seq + u64::from(ordinal);
+                    } else if !complete && ordinal != gap {
                         continue;
                     }
-                    messages.push((seq, start, end));
+                    self.messages.push((seq, start, end));
                     seq += 1;
                 }
                 Some(&MOVED) => {
-                    let mut r = Reader::new(payload, 1);
+                    let payload = self.body.slice(from..to);
+                    let mut r = Reader::new(&payload, 1);
                     if let (Some(old), Some(time)) = (r.u64(), r.u64()) {
-                        moved.insert(old, time);
+                        self.moved.insert(old, time);
                         let at = start + u32::try_from(r.at).unwrap_or(0);
-                        messages.push((old, at, end));
+                        self.messages.push((old, at, end));
                     }
                 }
                 _ => {}
             }
             gap = ordinal + 1;
         }
-        messages.sort_unstable();
-        Self {
-            pos,
-            header,
-            body,
-            messages,
-            moved,
-        }
+        self.messages.sort_unstable();
     }
 
     /// A message and when it was stored.
@@ -146,15 +175,12 @@ impl SegmentReader {
     pub(crate) fn remember(&self, pos: Pos, frame: Bytes) {
         let mut recent = self.recent.lock();
         recent.bytes += frame.len();
-        recent.order.push_back(pos);
-        recent.frames.insert(pos, frame);
+        recent.frames.push_back((pos, frame));
         while recent.bytes > RECENT_MAX {
-            let Some(old) = recent.order.pop_front() else {
+            let Some((_, old)) = recent.frames.pop_front() else {
                 break;
             };
-            if let Some(frame) = recent.frames.remove(&old) {
-                recent.bytes -= frame.len();
-            }
+            recent.bytes -= old.len();
         }
     }
 
@@ -164,9 +190,8 @@ impl SegmentReader {
         self.last.lock().take_if(|p| p.pos.segment == segment);
         let mut recent = self.recent.lock();
         let recent = &mut *recent;
-        recent.frames.retain(|pos, _| pos.segment != segment);
-        recent.bytes = recent.frames.values().map(Bytes::len).sum();
-        recent.order.retain(|pos| recent.frames.contains_key(pos));
+        recent.frames.retain(|(pos, _)| pos.segment != segment);
+        recent.bytes = recent.frames.iter().map(|(_, frame)| frame.len()).sum();
     }
 
     fn file(&self, segment: u64) -> io::Result<Arc<dyn StorageFile>> {
@@ -183,7 +208,7 @@ impl SegmentReader {
     }
 
     fn header(&self, pos: Pos) -> Result<Option<FrameHeader>, Unreadable> {
-        if let Some(frame) = self.recent.lock().frames.get(&pos) {
+        if let Some(frame) = self.recent.lock().get(pos) {
             return Ok(FrameHeader::decode(frame, pos.segment, pos.offset));
         }
         let mut head = [0; FRAME_HEADER];
@@ -249,6 +274,7 @@ impl SegmentReader {
         }
         best.ok_or_else(|| Unreadable {
             what: "the frame header does not match its checksum or place".into(),
+            refused: false,
         })
     }
 
@@ -258,7 +284,7 @@ impl SegmentReader {
         {
             return Ok(Arc::clone(last));
         }
-        let cached = self.recent.lock().frames.get(&pos).cloned();
+        let cached = self.recent.lock().get(pos).cloned();
         let trusted = cached.is_some();
         let (header, body) = match cached {
             Some(frame) => split(pos, frame)?,
@@ -291,18 +317,28 @@ impl SegmentReader {
     pub(crate) fn message(&self, pos: Pos, seq: u64) -> Result<(Stored, u64), Unreadable> {
         let last = self.last.lock().clone();
         let near = last.filter(|l| l.pos.segment == pos.segment && l.pos >= pos);
-        if let Some(found) = near.and_then(|l| l.message(seq)) {
-            return Ok(found);
+        let mut start = pos;
+        if let Some(near) = near {
+            if let Some(found) = near.message(seq) {
+                return Ok(found);
+            }
+            if near.header.first_seq <= seq {
+                start = near.pos;
+            }
         }
-        let frame = self.parse(self.find(pos, seq)?)?;
+        let frame = self.parse(self.find(start, seq)?)?;
         frame.message(seq).ok_or_else(|| Unreadable {
             what: "the record does not match its checksum".into(),
+            refused: false,
         })
     }
 }
 
 fn split(pos: Pos, frame: Bytes) -> Result<(FrameHeader, Bytes), Unreadable> {
-    let unreadable = |what: &str| Unreadable { what: what.into() };
+    let unreadable = |what: &str| Unreadable {
+        what: what.into(),
+        refused: false,
+    };
     let header = FrameHeader::decode(&frame, pos.segment, pos.offset)
         .ok_or_else(|| unreadable("the frame header does not match its checksum or place"))?;
     let whole = FRAME_HEADER + header.body_len as usize;

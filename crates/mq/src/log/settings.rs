@@ -15,8 +15,9 @@ pub(crate) fn put_topic_options(b: &mut Vec<u8>, o: &TopicOptions) {
     });
     put(b, micros(o.dedup_window));
     put(b, u64::from(o.dedup_max));
+    let interval = u8::from(o.durability == Durability::Interval);
     let buffered = u8::from(o.durability == Durability::Buffered);
-    b.push(buffered | u8::from(o.hold) << 1 | u8::from(o.compact) << 2);
+    b.push(interval | u8::from(o.hold) << 1 | u8::from(o.compact) << 2 | buffered << 3);
     put(b, micros(o.age_max));
     put(b, micros(o.keep_for));
     put(b, o.keep_bytes);
@@ -36,10 +37,10 @@ pub(crate) fn topic_options(r: &mut Reader<'_>) -> Option<TopicOptions> {
         ..TopicOptions::default()
     };
     let flags = r.byte()?;
-    options.durability = if flags & 1 == 1 {
-        Durability::Buffered
-    } else {
-        Durability::Synced
+    options.durability = match flags & 9 {
+        0 => Durability::Synced,
+        1 => Durability::Interval,
+        _ => Durability::Buffered,
     };
     options.hold = flags & 2 == 2;
     options.compact = flags & 4 == 4;
@@ -57,7 +58,11 @@ pub(crate) fn put_group_options(b: &mut Vec<u8>, o: &GroupOptions) {
     b.push(u8::from(o.ordered_keys));
     put(b, u64::from(o.in_flight_max));
     put(b, micros(o.idle_max));
-    b.push(u8::from(o.durability == Durability::Buffered));
+    b.push(match o.durability {
+        Durability::Synced => 0,
+        Durability::Interval => 1,
+        Durability::Buffered => 2,
+    });
 }
 
 pub(crate) fn group_options(r: &mut Reader<'_>) -> Option<GroupOptions> {
@@ -73,10 +78,10 @@ pub(crate) fn group_options(r: &mut Reader<'_>) -> Option<GroupOptions> {
         ordered_keys: r.byte()? == 1,
         in_flight_max: r.u32()?,
         idle_max: Duration::from_micros(r.u64()?),
-        durability: if r.byte()? == 1 {
-            Durability::Buffered
-        } else {
-            Durability::Synced
+        durability: match r.byte()? {
+            1 => Durability::Interval,
+            2 => Durability::Buffered,
+            _ => Durability::Synced,
         },
     })
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::format::{
-    BLOCK, FRAME_HEADER, FrameHeader, Pos, SEGMENT_HEADER, align, build_frame, segment_header,
-    segment_name,
+    BLOCK, FRAME_HEADER, FrameHeader, Pos, SEGMENT_HEADER, align, seal, segment_header,
+    segment_name, unseal,
 };
 use crate::state::Chunk;
 use crate::storage::{Storage, StorageFile, write_all};
@@ -22,7 +22,7 @@ struct Unsynced {
     header: FrameHeader,
     pos: Pos,
     messages: u64,
-    records: Vec<u8>,
+    frame: Bytes,
 }
 
 #[derive(Debug)]
@@ -152,46 +152,46 @@ impl Writer {
     }
 
     /// Writes one chunk as a frame. After an error nothing is known of it, and it may be tried again.
-    pub(crate) fn commit(&mut self, chunk: &Chunk) -> io::Result<Committed> {
-        let header = FrameHeader {
+    pub(crate) fn commit(&mut self, chunk: &mut Chunk) -> io::Result<Committed> {
+        let body = chunk.body_len();
+        let mut header = FrameHeader {
             epoch: self.epoch,
             segment: 0,
             index: self.next_index,
             first_seq: chunk.first_seq,
             time: chunk.time,
-            body_len: u32::try_from(chunk.buf.len())
+            body_len: u32::try_from(body)
                 .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,
             records: chunk.records,
             unsynced: 0,
             padded: false,
         };
-        let sync = chunk.sync || self.unsynced_bytes + chunk.buf.len() > UNSYNCED_MAX;
+        let sync = chunk.sync || self.unsynced_bytes + body > UNSYNCED_MAX;
         let mut moved = Vec::new();
         if self.sealed {
             self.rewrite(&mut moved)?;
         }
-        let first = self.try_commit(header_at(header, self.next_index), &chunk.buf, sync);
-        let (pos, frame) = match first {
-            Ok(done) => done,
+        let pos = match self.try_commit(&mut header, &mut chunk.buf, sync) {
+            Ok(pos) => pos,
             Err(_) => {
                 // A sync that failed is never retried: the same bytes go to a fresh segment.
                 self.sealed = true;
                 self.rewrite(&mut moved)?;
-                let header = header_at(header, self.next_index);
-                self.try_commit(header, &chunk.buf, sync)
+                self.try_commit(&mut header, &mut chunk.buf, sync)
                     .inspect_err(|_| self.sealed = true)?
             }
         };
+        let frame = Bytes::from(std::mem::take(&mut chunk.buf));
         if sync {
             self.unsynced.clear();
             self.unsynced_bytes = 0;
         } else {
-            self.unsynced_bytes += chunk.buf.len();
+            self.unsynced_bytes += body;
             self.unsynced.push(Unsynced {
-                header: header_at(header, self.next_index - 1),
+                header,
                 pos,
                 messages: chunk.messages,
-                records: chunk.buf.clone(),
+                frame: frame.clone(),
             });
         }
         Ok(Committed {
@@ -202,19 +202,20 @@ impl Writer {
         })
     }
 
+    /// Writes a frame, and syncs it if asked to. After an error the frame is as it was.
     fn try_commit(
         &mut self,
-        mut header: FrameHeader,
-        records: &[u8],
+        header: &mut FrameHeader,
+        frame: &mut Vec<u8>,
         sync: bool,
-    ) -> io::Result<(Pos, Bytes)> {
-        let need = (FRAME_HEADER + records.len()) as u64;
-        if self.sealed || align(self.offset + need, BLOCK) > self.segment_size {
+    ) -> io::Result<Pos> {
+        if self.sealed || align(self.offset + frame.len() as u64, BLOCK) > self.segment_size {
             if !self.sealed && self.durable < self.next_index {
                 self.sync_file()?;
             }
             self.roll()?;
         }
+        header.index = self.next_index;
         header.segment = self.segment;
         header.padded = sync;
         header.unsynced = u32::try_from(header.index - self.durable).unwrap_or(u32::MAX);
@@ -222,17 +223,22 @@ impl Writer {
             segment: self.segment,
             offset: self.offset,
         };
-        let frame = Bytes::from(build_frame(&header, self.offset, records));
-        write_all(&*self.file, &frame, self.offset)?;
-        if sync {
-            self.file.sync_data()?;
+        seal(header, self.offset, frame);
+        let done = if sync {
+            self.file.write_synced_at(frame, self.offset)
+        } else {
+            write_all(&*self.file, frame, self.offset)
+        };
+        if let Err(e) = done {
+            unseal(header, frame);
+            return Err(e);
         }
         self.offset = header.next(self.offset);
         self.next_index = header.index + 1;
         if sync {
             self.durable = self.next_index;
         }
-        Ok((pos, frame))
+        Ok(pos)
     }
 
     /// Writes the unsynced frames of a failed segment again, into a fresh one, and syncs them.
@@ -240,50 +246,56 @@ impl Writer {
         let index = self.durable;
         self.roll()?;
         self.next_index = index;
-        let frames = std::mem::take(&mut self.unsynced);
-        let result = self.rewrite_frames(&frames, moved);
-        self.unsynced = frames;
+        let mut frames = std::mem::take(&mut self.unsynced);
+        let result = self.rewrite_frames(&mut frames, moved);
         if result.is_err() {
             self.sealed = true;
             moved.clear();
-            return result;
         }
-        for (u, (_, to, _, _)) in self.unsynced.iter_mut().zip(moved.iter()) {
-            u.pos = *to;
-        }
-        Ok(())
+        self.unsynced = frames;
+        result
     }
 
-    fn rewrite_frames(&mut self, frames: &[Unsynced], moved: &mut Vec<Moved>) -> io::Result<()> {
-        for (i, u) in frames.iter().enumerate() {
-            let last = i + 1 == frames.len();
-            let mut header = u.header;
-            header.segment = self.segment;
-            header.padded = last;
-            header.unsynced =
-                u32::try_from(header.index.saturating_sub(self.durable)).unwrap_or(u32::MAX);
-            let to = Pos {
-                segment: self.segment,
-                offset: self.offset,
-            };
-            let need = (FRAME_HEADER + u.records.len()) as u64;
-            if align(self.offset + need, BLOCK) > self.segment_size {
+    fn rewrite_frames(
+        &mut self,
+        frames: &mut [Unsynced],
+        moved: &mut Vec<Moved>,
+    ) -> io::Result<()> {
+        let count = frames.len();
+        for (i, u) in frames.iter_mut().enumerate() {
+            let mut frame = u.frame.to_vec();
+            unseal(&u.header, &mut frame);
+            if align(self.offset + frame.len() as u64, BLOCK) > self.segment_size {
                 return Err(io::Error::other(
                     "unsynced frames do not fit into one segment",
                 ));
             }
-            write_all(
-                &*self.file,
-                &build_frame(&header, self.offset, &u.records),
-                self.offset,
-            )?;
-            self.offset = header.next(self.offset);
-            self.next_index = header.index + 1;
-            moved.push((u.pos, to, header.first_seq, header.first_seq + u.messages));
+            let unsynced = u.header.index.saturating_sub(self.durable);
+            u.header.segment = self.segment;
+            u.header.padded = i + 1 == count;
+            u.header.unsynced = u32::try_from(unsynced).unwrap_or(u32::MAX);
+            seal(&u.header, self.offset, &mut frame);
+            u.frame = Bytes::from(frame);
+            let to = Pos {
+                segment: self.segment,
+                offset: self.offset,
+            };
+            write_all(&*self.file, &u.frame, self.offset)?;
+            self.offset = u.header.next(self.offset);
+            self.next_index = u.header.index + 1;
+            moved.push((
+                u.pos,
+                to,
+                u.header.first_seq,
+                u.header.first_seq + u.messages,
+            ));
         }
-        if !frames.is_empty() {
+        if count > 0 {
             self.file.sync_data()?;
             self.durable = self.next_index;
+        }
+        for (u, (_, to, _, _)) in frames.iter_mut().zip(moved.iter()) {
+            u.pos = *to;
         }
         Ok(())
     }
@@ -396,10 +408,6 @@ impl Writer {
 
 pub(crate) fn spare_name(id: u64) -> String {
     format!("{id:016x}.spare")
-}
-
-fn header_at(header: FrameHeader, index: u64) -> FrameHeader {
-    FrameHeader { index, ..header }
 }
 
 /// Creates segment `id` full of zeros (or takes a spare over), durably and under its name.

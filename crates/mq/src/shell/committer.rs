@@ -16,6 +16,8 @@ use crate::storage::Storage;
 
 /// After a refused commit the committer waits this long before it tries again.
 const RETRY: Duration = Duration::from_millis(100);
+/// A message that could not be read to be buried is tried again after this long.
+const BURY_AGAIN: Duration = Duration::from_secs(1);
 /// Messages that are written again between two snapshots, about.
 const RELOCATE_MAX: usize = 1024;
 
@@ -39,8 +41,19 @@ pub(crate) struct Committer {
     since_snapshot: u64,
     unsynced_since: Option<u64>,
     retry_at: Option<u64>,
-    /// The thread knows of its chores.
-    told: bool,
+    /// Until when the thread sleeps, unless it is woken.
+    sleeps_until: u64,
+}
+
+/// Whom a commit leaves to be woken.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// Those whose wait is over.
+    pub(super) wake: Vec<Waker>,
+    /// The one who commits next.
+    pub(super) leader: Option<Waker>,
+    /// Whether the committer's thread is wanted.
+    pub(super) kick: bool,
 }
 
 impl Committer {
@@ -59,7 +72,7 @@ impl Committer {
             since_snapshot: 0,
             unsynced_since: None,
             retry_at: None,
-            told: false,
+            sleeps_until: 0,
         }
     }
 
@@ -68,7 +81,6 @@ impl Committer {
         if self.retry_at.is_some_and(|at| now < at) {
             return false;
         }
-        self.told = false;
         if self.since_snapshot >= self.pace.snapshot_bytes {
             // A snapshot that fails is tried again after the next stretch of log.
             self.since_snapshot = 0;
@@ -78,60 +90,70 @@ impl Committer {
             self.relocate(core, now);
         }
         self.bury(core, now);
-        let (wake, more) = match self.commit(core, now) {
-            Ok(Some(wake)) => (wake, true),
-            Ok(None) => return self.idle(core, now),
-            Err(wake) => (wake, false),
-        };
-        wake.into_iter().for_each(Waker::wake);
-        more
-    }
-
-    /// Whether the committer's thread must be woken for something besides what is staged: said once.
-    pub(super) fn has_chores(&mut self) -> bool {
-        let some = self.since_snapshot >= self.pace.snapshot_bytes
-            || self.unsynced_since.is_some()
-            || self.refused.is_some()
-            || self.writer.wants_prepare();
-        some && !std::mem::replace(&mut self.told, some)
-    }
-
-    /// Commits the oldest chunk, if there is one. Returns whom to wake, or whom to tell of the refusal.
-    pub(super) fn commit(
-        &mut self,
-        core: &Core,
-        now: u64,
-    ) -> Result<Option<Vec<Waker>>, Vec<Waker>> {
-        if self.retry_at.is_some_and(|at| now < at) {
-            return Ok(None);
+        match self.commit(core, now, false) {
+            Some(done) => {
+                done.wake.into_iter().for_each(Waker::wake);
+                self.refused.is_none()
+            }
+            None => self.idle(core, now),
         }
-        self.retry_at = None;
+    }
+
+    /// Whether the committer's thread is wanted, for something besides what is staged, before it would wake.
+    fn has_chores(&self) -> bool {
+        self.since_snapshot >= self.pace.snapshot_bytes
+            || self.refused.is_some()
+            || self.writer.wants_prepare()
+            || self
+                .next_deadline()
+                .is_some_and(|at| at < self.sleeps_until)
+    }
+
+    /// Commits the oldest chunk, if there is one, or is told of the refusal. Returns whom to wake; who `hands_over`
+    /// leaves the next commit to somebody who waits.
+    pub(super) fn commit(&mut self, core: &Core, now: u64, hands_over: bool) -> Option<Done> {
+        if self.retry_at.is_some_and(|at| now < at) {
+            return None;
+        }
         let chunk = self
             .refused
             .take()
             .or_else(|| core.state.lock().next_chunk());
-        let Some(mut chunk) = chunk else {
-            return Ok(None);
-        };
-        match self.writer.commit(&chunk) {
-            Ok(done) => {
-                self.since_snapshot += done.frame.len() as u64;
-                core.reader.remember(done.pos, done.frame);
-                self.unsynced_since = if done.synced {
-                    None
-                } else {
-                    self.unsynced_since.or(Some(now))
-                };
-                let mut state = core.state.lock();
-                state.remap(&done.moved);
-                state.committed(&mut chunk, done.pos, done.synced, now);
-                Ok(Some(std::mem::take(&mut state.wake)))
-            }
+        let mut chunk = chunk?;
+        self.retry_at = None;
+        let bytes = chunk.body_len();
+        let done = match self.writer.commit(&mut chunk) {
+            Ok(done) => done,
             Err(e) => {
                 self.refused = Some(chunk);
-                Err(self.refuse(core, now, &e))
+                let wake = self.refuse(core, now, &e);
+                return Some(Done {
+                    wake,
+                    leader: None,
+                    kick: true,
+                });
             }
-        }
+        };
+        self.since_snapshot += done.frame.len() as u64;
+        core.reader.remember(done.pos, done.frame);
+        self.unsynced_since = if done.synced {
+            None
+        } else {
+            self.unsynced_since.or(Some(now))
+        };
+        let mut state = core.state.lock();
+        state.remap(&done.moved);
+        state.committed(chunk, bytes, done.pos, done.synced, now);
+        let staged = state.wants_commit(now);
+        let leader = if staged && hands_over {
+            state.next_leader()
+        } else {
+            None
+        };
+        state.chores |= self.has_chores() || !state.dying.is_empty();
+        let kick = state.chores || (staged && leader.is_none());
+        let wake = std::mem::take(&mut state.wake);
+        Some(Done { wake, leader, kick })
     }
 
     fn refuse(&mut self, core: &Core, now: u64, e: &std::io::Error) -> Vec<Waker> {
@@ -191,6 +213,14 @@ impl Committer {
             };
             let stored = match core.reader.message(pos, seq) {
                 Ok((stored, _)) => stored,
+                Err(e) if e.refused => {
+                    // What cannot be read now is not thrown away.
+                    let mut state = core.state.lock();
+                    state.faults += 1;
+                    state.unburied.push_back((group, seq, reason));
+                    state.bury_at = now + micros(BURY_AGAIN);
+                    continue;
+                }
                 Err(e) => {
                     reason = format!("{reason}; its bytes are damaged: {}", e.what);
                     Stored::default()
@@ -213,7 +243,7 @@ impl Committer {
             if let Ok((stored, time)) = core.reader.message(pos, seq) {
                 let moved = Record::Moved(seq, time, stored);
                 let mut state = core.state.lock();
-                state.stage_one(moved, Durability::Buffered, now);
+                state.stage_one(moved, Durability::Interval, now);
             }
         }
     }
@@ -310,14 +340,13 @@ pub(crate) fn run(core: &Core) {
             let made = job.make();
             core.committer.lock().writer.segment_made(job, made);
         }
-        let (more, deadline, retries) = {
+        let (more, own, retries) = {
             let mut committer = core.committer.lock();
+            core.state.lock().chores = false;
             let more = committer.step(core, now);
-            (
-                more,
-                committer.next_deadline(),
-                committer.retry_at.is_some(),
-            )
+            let own = committer.next_deadline();
+            committer.sleeps_until = own.unwrap_or(u64::MAX);
+            (more, own, committer.retry_at.is_some())
         };
         if more {
             continue;
@@ -328,15 +357,14 @@ pub(crate) fn run(core: &Core) {
             core.committer.lock().finish(core);
             return;
         }
-        if !retries && (!state.staging.is_empty() || !state.dying.is_empty()) {
+        let now = core.clock.now();
+        if state.chores || (!retries && (state.wants_commit(now) || !state.dying.is_empty())) {
             continue;
         }
-        let next = match deadline {
-            Some(at) if retries => Some(at),
-            _ => state.next_deadline().into_iter().chain(deadline).min(),
-        };
+        let others = state.next_deadline().filter(|_| !retries);
+        let next = own.into_iter().chain(others).min();
         let wait = next.map_or(60_000_000, |at| {
-            at.saturating_sub(core.clock.now()).clamp(200, 60_000_000)
+            at.saturating_sub(now).clamp(200, 60_000_000)
         });
         core.kick.wait_for(&mut state, Duration::from_micros(wait));
     }

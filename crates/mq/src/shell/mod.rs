@@ -71,13 +71,12 @@ impl Core {
         let now = self.clock.now();
         let (out, wake, kick) = {
             let mut state = self.state.lock();
-            let before = state.next_ticket;
-            let staged = state.staged_bytes;
             let out = f(&mut state, now);
-            let kick = state.next_ticket != before || state.staged_bytes != staged || state.closed;
+            let nudge = std::mem::take(&mut state.nudge) && !wait::LEADS.get();
+            let kick = std::mem::take(&mut state.kick) || nudge;
             (out, std::mem::take(&mut state.wake), kick)
         };
-        if kick && !wait::LEADS.get() {
+        if kick {
             self.kick.notify_one();
         }
         wake.into_iter().for_each(Waker::wake);
@@ -87,42 +86,22 @@ impl Core {
     /// Commits what is staged, unless somebody else is at it, who then sees to the rest. Returns whether
     /// something was committed or refused.
     fn try_commit(&self) -> bool {
-        if self.state.lock().staging.is_empty() {
-            return false;
-        }
         let Some(mut committer) = self.committer.try_lock() else {
             return false;
         };
-        let done = committer.commit(self, self.clock.now());
-        let chores = committer.has_chores();
+        let Some(done) = committer.commit(self, self.clock.now(), true) else {
+            return false;
+        };
         drop(committer);
-        self.pass_on(chores);
-        let (wake, done) = match done {
-            Ok(None) => return false,
-            Ok(Some(wake)) | Err(wake) => (wake, true),
-        };
-        wake.into_iter().for_each(Waker::wake);
-        done
-    }
-
-    /// Wakes the one who commits next, before those are woken whose wait is over.
-    fn pass_on(&self, chores: bool) {
-        let next = {
-            let mut state = self.state.lock();
-            let dying = !state.dying.is_empty();
-            let next = if state.staging.is_empty() {
-                None
-            } else {
-                state.next_leader()
-            };
-            if chores || dying || (next.is_none() && !state.staging.is_empty()) {
-                self.kick.notify_one();
-            }
-            next
-        };
-        if let Some(waker) = next {
-            waker.wake();
+        // The one who commits next first, then those whose wait is over.
+        if done.kick {
+            self.kick.notify_one();
         }
+        done.leader
+            .into_iter()
+            .chain(done.wake)
+            .for_each(Waker::wake);
+        true
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::{Core, instant};
 use crate::options::Durability;
-use crate::state::Waiter;
+use crate::state::{State, Waiter};
 
 thread_local! {
     /// Whether this thread is in [`block_on`]: what it stages it commits itself, so the committer's thread is
@@ -34,28 +34,56 @@ pub(crate) enum NotCommitted {
     Closed,
 }
 
+impl Committed {
+    /// The answer, if it is known.
+    fn outcome(&self, state: &State) -> Option<Result<(), NotCommitted>> {
+        let reached = match self.durability {
+            Durability::Synced => state.synced,
+            Durability::Interval => state.written,
+            Durability::Buffered => u64::MAX,
+        };
+        if self.ticket <= reached {
+            return Some(Ok(()));
+        }
+        if let Some(what) = &state.fault {
+            return Some(Err(NotCommitted::Disk(what.clone())));
+        }
+        state.finished.then_some(Err(NotCommitted::Closed))
+    }
+}
+
 impl Future for Committed {
     type Output = Result<(), NotCommitted>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.core.state.lock();
-        let sync = self.durability == Durability::Synced;
-        if self.ticket <= if sync { state.synced } else { state.written } {
+        if self.durability == Durability::Buffered {
             return Poll::Ready(Ok(()));
         }
-        if let Some(what) = &state.fault {
-            return Poll::Ready(Err(NotCommitted::Disk(what.clone())));
+        let leads = LEADS.get();
+        loop {
+            let mut state = self.core.state.lock();
+            if let Some(outcome) = self.outcome(&state) {
+                return Poll::Ready(outcome);
+            }
+            // A thread that finds nobody committing does it itself, before it waits.
+            if leads && !state.staging.is_empty() {
+                drop(state);
+                if self.core.try_commit() {
+                    continue;
+                }
+                state = self.core.state.lock();
+                if let Some(outcome) = self.outcome(&state) {
+                    return Poll::Ready(outcome);
+                }
+            }
+            state.waiters.push(Waiter {
+                ticket: self.ticket,
+                sync: self.durability == Durability::Synced,
+                leads,
+                waker: cx.waker().clone(),
+            });
+            return Poll::Pending;
         }
-        if state.finished {
-            return Poll::Ready(Err(NotCommitted::Closed));
-        }
-        state.waiters.push(Waiter {
-            ticket: self.ticket,
-            sync,
-            leads: LEADS.get(),
-            waker: cx.waker().clone(),
-        });
-        Poll::Pending
     }
 }
 
@@ -71,6 +99,17 @@ impl Wake for Parker {
     }
 }
 
+thread_local! {
+    /// What wakes this thread, made once.
+    static PARKER: (Arc<Parker>, Waker) = {
+        let parker = Arc::new(Parker {
+            thread: thread::current(),
+            woken: AtomicBool::new(false),
+        });
+        (Arc::clone(&parker), Waker::from(parker))
+    };
+}
+
 /// Runs a future of this crate on the calling thread, until the deadline. When nobody else is committing, this
 /// thread does: a lone publisher never waits for another thread to wake up.
 pub(crate) fn block_on<F: Future>(
@@ -78,34 +117,31 @@ pub(crate) fn block_on<F: Future>(
     future: F,
     deadline: Option<Instant>,
 ) -> Option<F::Output> {
-    let parker = Arc::new(Parker {
-        thread: thread::current(),
-        woken: AtomicBool::new(false),
-    });
-    let waker = Waker::from(Arc::clone(&parker));
-    let mut cx = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        LEADS.set(true);
-        let polled = future.as_mut().poll(&mut cx);
-        LEADS.set(false);
-        if let Poll::Ready(out) = polled {
-            return Some(out);
-        }
-        if core.try_commit() {
-            continue;
-        }
-        while !parker.woken.swap(false, Ordering::Acquire) {
-            match deadline {
-                None => thread::park(),
-                Some(at) => {
-                    let left = at.saturating_duration_since(instant());
-                    if left.is_zero() {
-                        return None;
+    PARKER.with(|(parker, waker)| {
+        let mut cx = Context::from_waker(waker);
+        let mut future = pin!(future);
+        loop {
+            LEADS.set(true);
+            let polled = future.as_mut().poll(&mut cx);
+            LEADS.set(false);
+            if let Poll::Ready(out) = polled {
+                return Some(out);
+            }
+            if core.try_commit() {
+                continue;
+            }
+            while !parker.woken.swap(false, Ordering::Acquire) {
+                match deadline {
+                    None => thread::park(),
+                    Some(at) => {
+                        let left = at.saturating_duration_since(instant());
+                        if left.is_zero() {
+                            return None;
+                        }
+                        thread::park_timeout(left);
                     }
-                    thread::park_timeout(left);
                 }
             }
         }
-    }
+    })
 }

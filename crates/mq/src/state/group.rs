@@ -320,6 +320,19 @@ impl GroupState {
         Some(entry.attempts)
     }
 
+    /// The outcome could not be staged after all: the lease goes on. False when it is over.
+    pub(crate) fn cancel_settle(&mut self, seq: u64, token: u64) -> bool {
+        let settling = |e: &&mut Entry| e.stage == Stage::Settling && e.token == token;
+        let Some(entry) = self.entries.get_mut(&seq).filter(settling) else {
+            return false;
+        };
+        entry.stage = Stage::Leased;
+        let at = entry.at;
+        // Its timer may have fired meanwhile, and was passed over then.
+        self.arm(at, seq);
+        true
+    }
+
     fn leased_mut(&mut self, seq: u64, token: u64) -> Option<&mut Entry> {
         let entry = self.entries.get_mut(&seq)?;
         (entry.stage == Stage::Leased && entry.token == token).then_some(entry)

@@ -18,7 +18,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
-use crate::log::format::Pos;
+use crate::log::format::{FRAME_HEADER, Pos, frame_buf};
 use crate::log::record::{Head, Record, put_record};
 use crate::options::Durability;
 use extents::Segments;
@@ -26,6 +26,9 @@ use group::{Dying, GroupState};
 use topic::{Attr, TopicState};
 
 pub(crate) use requests::{Batch, Refused, Staged};
+
+/// What nobody waits for is written when so many bytes of it have come up, if not before.
+const LINGER_BYTES: usize = 256 << 10;
 
 /// Bounds that belong to the whole queue.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +39,8 @@ pub(crate) struct Limits {
     pub(crate) staged_max: usize,
     /// Topics plus groups.
     pub(crate) names_max: usize,
+    /// Microseconds until what nobody waits for is written.
+    pub(crate) write_interval: u64,
 }
 
 /// Neighbouring messages of one topic in one frame.
@@ -81,16 +86,40 @@ pub(crate) enum Effect {
 }
 
 /// One frame to be.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Chunk {
     pub(crate) ticket: u64,
     pub(crate) first_seq: u64,
     pub(crate) time: u64,
+    /// Room for the frame's header, then the records.
     pub(crate) buf: Vec<u8>,
     pub(crate) records: u32,
     pub(crate) messages: u64,
     pub(crate) effects: Vec<Effect>,
     pub(crate) sync: bool,
+    /// Somebody may wait for it to be written.
+    pub(crate) urgent: bool,
+}
+
+impl Chunk {
+    /// An empty one with room for so many bytes of records.
+    pub(crate) fn new(first_seq: u64, time: u64, bytes: usize) -> Self {
+        Self {
+            ticket: 0,
+            first_seq,
+            time,
+            buf: frame_buf(bytes),
+            records: 0,
+            messages: 0,
+            effects: Vec::new(),
+            sync: false,
+            urgent: false,
+        }
+    }
+
+    pub(crate) fn body_len(&self) -> usize {
+        self.buf.len().saturating_sub(FRAME_HEADER)
+    }
 }
 
 /// Somebody who waits for a commit.
@@ -123,8 +152,25 @@ pub(crate) struct State {
     pub(crate) segments: Segments,
     /// Leases that ended once too often.
     pub(crate) dying: Dying,
+    /// Those of them that could not be read, and when they are tried again.
+    pub(crate) unburied: Dying,
+    pub(crate) bury_at: u64,
     pub(crate) waiters: Vec<Waiter>,
     pub(crate) wake: Vec<Waker>,
+    /// Somebody waits in the `space` of a topic.
+    pub(crate) crowded: bool,
+    /// When what nobody waits for is to be written.
+    write_at: Option<u64>,
+    /// A consumer waits for what is staged.
+    pub(crate) hungry: bool,
+    /// The committer's thread is to be woken, unless who staged commits by himself.
+    pub(crate) nudge: bool,
+    /// The committer's thread is to be woken.
+    pub(crate) kick: bool,
+    /// The committer's thread has something to do besides what is staged.
+    pub(crate) chores: bool,
+    /// Records are encoded here.
+    scratch: Vec<u8>,
     pub(crate) fault: Option<String>,
     pub(crate) faults: u64,
     pub(crate) closed: bool,
@@ -155,8 +201,17 @@ impl State {
             next_token: 1,
             segments: Segments::new(),
             dying: Dying::new(),
+            unburied: Dying::new(),
+            bury_at: 0,
             waiters: Vec::new(),
             wake: Vec::new(),
+            crowded: false,
+            write_at: None,
+            hungry: false,
+            nudge: false,
+            kick: false,
+            chores: false,
+            scratch: Vec::new(),
             fault: None,
             faults: 0,
             closed: false,
@@ -171,42 +226,86 @@ impl State {
         let fits = self
             .staging
             .back()
-            .is_some_and(|c| c.buf.len() + bytes <= self.limits.frame_max);
+            .is_some_and(|c| c.body_len() + bytes <= self.limits.frame_max);
         if !fits {
-            self.staging.push_back(Chunk {
-                ticket: self.next_ticket,
-                first_seq: self.next_seq,
-                time: now,
-                ..Chunk::default()
-            });
+            let mut chunk = Chunk::new(self.next_seq, now, bytes);
+            chunk.ticket = self.next_ticket;
+            self.staging.push_back(chunk);
             self.next_ticket += 1;
         }
+        let before = self.staged_bytes;
         self.staged_bytes += bytes;
+        if durability == Durability::Buffered {
+            self.linger(before, now);
+        } else {
+            self.nudge = true;
+        }
         let last = self.staging.len() - 1;
         let chunk = &mut self.staging[last];
         chunk.sync |= durability == Durability::Synced;
+        chunk.urgent |= durability != Durability::Buffered;
         chunk
     }
 
+    /// Something was staged that nobody waits for: it is written after a while, or when much has come up.
+    fn linger(&mut self, staged_before: usize, now: u64) {
+        if self.write_at.is_none() {
+            self.write_at = Some(now.saturating_add(self.limits.write_interval));
+            self.kick = true;
+        }
+        let much = staged_before < LINGER_BYTES && self.staged_bytes >= LINGER_BYTES;
+        self.kick |= much || self.hungry;
+    }
+
+    /// When what nobody waits for is to be written, if there is such.
+    fn write_at(&self) -> Option<u64> {
+        self.write_at
+    }
+
+    /// Whether something is to be written now.
+    pub(crate) fn wants_commit(&self, now: u64) -> bool {
+        let lingers = || {
+            self.staged_bytes < LINGER_BYTES
+                && !self.hungry
+                && self.write_at.is_some_and(|at| now < at)
+        };
+        !self.staging.is_empty() && (self.staging.iter().any(|c| c.urgent) || !lingers())
+    }
+
     pub(crate) fn stage_one(&mut self, record: Record, durability: Durability, now: u64) -> u64 {
-        let mut buf = Vec::new();
+        let mut buf = std::mem::take(&mut self.scratch);
+        buf.clear();
         put_record(&mut buf, &record);
         let chunk = self.chunk(buf.len(), durability, now);
         chunk.buf.extend_from_slice(&buf);
         chunk.records += 1;
         chunk.effects.push(Effect::Other(record));
-        chunk.ticket
+        let ticket = chunk.ticket;
+        self.scratch = buf;
+        ticket
     }
 
     /// The oldest staged chunk, to be written as one frame.
     pub(crate) fn next_chunk(&mut self) -> Option<Chunk> {
-        self.staging.pop_front()
+        let chunk = self.staging.pop_front()?;
+        if self.staging.is_empty() {
+            self.write_at = None;
+            self.hungry = false;
+        }
+        Some(chunk)
     }
 
-    /// A chunk is written: it takes effect.
-    pub(crate) fn committed(&mut self, chunk: &mut Chunk, pos: Pos, synced: bool, now: u64) {
+    /// A chunk, of so many bytes of records, is written: it takes effect.
+    pub(crate) fn committed(
+        &mut self,
+        chunk: Chunk,
+        bytes: usize,
+        pos: Pos,
+        synced: bool,
+        now: u64,
+    ) {
         let mut seq = chunk.first_seq;
-        for effect in chunk.effects.drain(..) {
+        for effect in chunk.effects {
             if let Effect::Publish(run) = &effect
                 && let Some(t) = self.topics.get_mut(&run.topic)
             {
@@ -216,15 +315,16 @@ impl State {
             seq += self.apply(effect, seq, pos, chunk.time, now);
         }
         self.committed_seq = self.committed_seq.max(seq);
-        self.staged_bytes = self.staged_bytes.saturating_sub(chunk.buf.len());
+        self.staged_bytes = self.staged_bytes.saturating_sub(bytes);
         self.written = chunk.ticket;
         if synced {
             self.synced = chunk.ticket;
         }
         self.fault = None;
         self.wake_waiters();
-        for t in self.topics.values_mut() {
-            if !t.space.is_empty() {
+        if self.crowded {
+            self.crowded = false;
+            for t in self.topics.values_mut() {
                 self.wake.append(&mut t.space);
             }
         }
@@ -258,6 +358,7 @@ impl State {
 
     pub(crate) fn close(&mut self) {
         self.closed = true;
+        self.kick = true;
         self.wake_publishers();
         for g in self.groups.values_mut() {
             self.wake.append(&mut g.wakers);

@@ -135,7 +135,7 @@ impl State {
 
     pub(crate) fn drop_group(&mut self, id: u32, now: u64) -> u64 {
         self.group_names.retain(|_, (g, _)| *g != id);
-        self.stage_one(Record::DropGroup { id }, Durability::Buffered, now)
+        self.stage_one(Record::DropGroup { id }, Durability::Interval, now)
     }
 
     /// Messages that wait in the topic's slowest group, staged ones included.
@@ -196,10 +196,13 @@ impl State {
             let bytes = (held + bytes).saturating_sub(t.options.bytes_max);
             self.drop_oldest(topic, messages, bytes, now);
         }
-        let durability = self
-            .topics
-            .get(&topic)
-            .map_or(Durability::Synced, |t| t.options.durability);
+        let (mut durability, mut waited_for) = (Durability::Synced, false);
+        if let Some(t) = self.topics.get(&topic) {
+            durability = t.options.durability;
+            let waits = |id: &u32| self.groups.get(id).is_some_and(|g| !g.wakers.is_empty());
+            waited_for = durability == Durability::Buffered && t.groups.iter().any(waits);
+        }
+        self.hungry |= waited_for;
         let first = self.next_seq;
         let ticket = self.stage_run(&batch.buf, batch.run, durability, now);
         if let Some(t) = self.topics.get_mut(&topic) {
@@ -330,9 +333,13 @@ impl State {
         if picked.is_empty() {
             return (0, picked);
         }
+        let durability = match g.options.durability {
+            Durability::Buffered => Durability::Buffered,
+            Durability::Synced | Durability::Interval => Durability::Interval,
+        };
         let seqs = picked.iter().map(|p| (p.seq, p.attempt)).collect();
         let record = Record::Attempt { group, seqs };
-        (self.stage_one(record, Durability::Buffered, now), picked)
+        (self.stage_one(record, durability, now), picked)
     }
 }
 

@@ -33,6 +33,9 @@ impl State {
         for id in idle {
             self.drop_group(id, now);
         }
+        if now >= self.bury_at {
+            self.dying.append(&mut self.unburied);
+        }
         if self.retention_at().is_some_and(|at| at <= now) {
             self.retain(now);
         }
@@ -41,7 +44,9 @@ impl State {
     /// When `tick` has work next.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let groups = self.groups.values().filter_map(GroupState::next_deadline);
-        groups.chain(self.retention_at()).min()
+        let bury = (!self.unburied.is_empty()).then_some(self.bury_at);
+        let others = [self.retention_at(), self.write_at(), bury];
+        groups.chain(others.into_iter().flatten()).min()
     }
 
     /// When old messages are to be looked for, if a topic has such and holds any.
@@ -92,7 +97,7 @@ impl State {
                 below,
                 waiting,
             };
-            self.stage_one(record, Durability::Buffered, now);
+            self.stage_one(record, Durability::Interval, now);
         }
     }
 
@@ -121,7 +126,7 @@ impl State {
                 below,
                 waiting: true,
             };
-            self.stage_one(record, Durability::Buffered, now);
+            self.stage_one(record, Durability::Interval, now);
         }
     }
 

@@ -269,7 +269,7 @@ fn outcome(world: &mut World, twin: &mut Twin, i: usize, r: &mut impl FnMut() ->
                 until,
                 attempts,
             };
-            s.stage_one(record, Durability::Buffered, now);
+            s.stage_one(record, Durability::Interval, now);
             drop(s);
             let at = if until > now {
                 Where::Delayed(until)

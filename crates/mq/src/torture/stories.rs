@@ -210,3 +210,28 @@ fn a_stuck_message_pins_no_segment() {
     s.ack(1);
     assert_eq!(s.held().len(), 0);
 }
+
+#[test]
+fn a_message_that_cannot_be_read_just_now_is_not_buried_empty() {
+    use crate::lease::{Settle, settle};
+    let mut s = story(&TopicOptions::new());
+    s.publish(all(&["precious"])).expect("room");
+    let now = s.world.now();
+    let (_, picked) = s.world.core.state.lock().take(s.group, 1, now);
+    s.world.settle_down();
+    let (seq, token) = (picked[0].seq, picked[0].token);
+    let bury = || Settle::Dead {
+        reason: "hopeless".into(),
+    };
+    let segment = s.world.next_frame().segment;
+    // Not in memory any more, and the disk refuses.
+    s.world.core.reader.forget(segment);
+    s.disk.fail(s.disk.calls(), crate::sim::Fault::Eio, true);
+    let refused = settle(&s.world.core, s.group, seq, token, bury());
+    assert!(refused.is_err(), "{refused:?}");
+    s.disk.heal();
+    settle(&s.world.core, s.group, seq, token, bury()).expect("the lease goes on");
+    s.world.settle_down();
+    let found = s.world.found().expect("readable");
+    assert_eq!(found.dead, ["precious"]);
+}

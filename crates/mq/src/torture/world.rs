@@ -15,7 +15,7 @@ use crate::sim::{Crash, SimDisk, splitmix};
 use crate::state::Batch;
 
 /// Topics of the workload, and what is promised of them.
-const TOPICS: [(&str, Durability); 2] = [("t", Durability::Synced), ("b", Durability::Buffered)];
+const TOPICS: [(&str, Durability); 2] = [("t", Durability::Synced), ("b", Durability::Interval)];
 
 /// Body of a lone message whose frame fills a block.
 const WHOLE_BLOCK: usize = 4096 - 64 - 8 - 4;

@@ -348,19 +348,15 @@ fn start_epoch(
     }));
     let mut records = records.into_iter().peekable();
     while records.peek().is_some() {
-        let mut chunk = Chunk {
-            first_seq: state.next_seq,
-            time,
-            sync: true,
-            ..Chunk::default()
-        };
+        let mut chunk = Chunk::new(state.next_seq, time, 0);
+        chunk.sync = true;
         while let Some(record) = records.next_if(|_| chunk.buf.len() < state.limits.frame_max / 2) {
             put_record(&mut chunk.buf, &record);
             chunk.records += 1;
             chunk.effects.push(Effect::Other(record));
         }
         let done = writer
-            .commit(&chunk)
+            .commit(&mut chunk)
             .map_err(io_error("start an epoch in", "directory"))?;
         for effect in chunk.effects {
             state.apply(effect, 0, done.pos, time, wall);
