@@ -152,6 +152,8 @@ pub use verify::{Binding, TOKEN_BYTES_MAX, Verifier, VerifyError};
 pub use web::{Aal2, Aal3, AtLeast, AtLeastLevel, Authenticated, Fresh, Rejected, Session};
 #[cfg(feature = "tower")]
 pub use web::{Adopted, Refusal, SameSite, SessionFuture, SessionLayer, SessionService, claims_of};
+#[cfg(all(feature = "feed", feature = "tower"))]
+pub use web::{AskFuture, AskLayer, AskService};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

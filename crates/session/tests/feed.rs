@@ -11,14 +11,16 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use stackbeam_session::{
-    Claims, Key, KeyRing, MemoryLog, MemoryRevocations, NoRevocations, Policy, RedisLog,
-    RevocationFeed, RevocationLog, RevocationQuery, Revocations, SessionId, Sessions, Timestamp,
-    Verdict, WhenStale,
+    AskLayer, Claims, Key, KeyRing, LogEntry, LogError, MemoryLog, MemoryRevocations,
+    NoRevocations, Policy, RedisLog, Refusal, RevocationFeed, RevocationLog, RevocationQuery,
+    Revocations, SessionId, SessionLayer, Sessions, Timestamp, Verdict, VerifyError, WhenStale,
 };
 use stackbeam_test_support as servers;
+use tower::{Layer, ServiceExt};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -242,4 +244,76 @@ async fn a_logout_is_seen_by_three_other_processes_within_fifty_milliseconds() {
         at(990)
     );
     assert!(at(990) <= Duration::from_millis(50), "p99 {:?}", at(990));
+}
+
+/// A log that counts its readers, and fails when it is told to.
+#[derive(Clone, Default)]
+struct Watched(MemoryLog, Arc<AtomicUsize>, Arc<AtomicBool>);
+
+impl RevocationLog for Watched {
+    type Position = usize;
+    async fn append(&self, entry: Vec<u8>) -> Result<(), LogError> {
+        self.0.append(entry).await
+    }
+    async fn read(
+        &self,
+        after: Option<usize>,
+        wait: bool,
+    ) -> Result<Vec<LogEntry<usize>>, LogError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        if self.2.load(Ordering::Relaxed) {
+            return Err(LogError::Unavailable("down".to_owned()));
+        }
+        self.0.read(after, wait).await
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_comes_when_too_little_is_known_waits_for_the_log_and_is_refused_without_it()
+{
+    let log = Watched::default();
+    let other = server(log.clone());
+    let policy = Policy::aal2();
+    let ring = KeyRing::new(key(), policy.absolute()).unwrap();
+    let known = MemoryRevocations::new(&key(), DAY)
+        .unwrap()
+        .following(Duration::from_secs(3600), WhenStale::AskStore);
+    let known = Arc::new(known);
+    let sessions = Sessions::<(), _>::new(ring, "login", "a", policy, Arc::clone(&known)).unwrap();
+    let good = sessions.issue("7", (), Timestamp::now()).unwrap();
+    let ended = sessions.issue("8", (), Timestamp::now()).unwrap();
+    let feed = Arc::new(RevocationFeed::new(log.clone(), known));
+    let inner = tower::service_fn(async |request: http::Request<()>| {
+        let found = stackbeam_session::claims_of::<()>(request.extensions());
+        Ok::<_, std::convert::Infallible>(http::Response::new(
+            found.map(|claims| claims.subject.clone()),
+        ))
+    });
+    let service =
+        AskLayer::new(feed).layer(SessionLayer::authorization(sessions, "Token").layer(inner));
+    let ask = async |token: &str| {
+        let request = http::Request::get("/").header("authorization", format!("Token {token}"));
+        let service = service.clone();
+        service
+            .oneshot(request.body(()).unwrap())
+            .await
+            .unwrap()
+            .into_body()
+    };
+    log.2.store(true, Ordering::Relaxed);
+    assert_eq!(ask(&good).await, Err(Refusal::Invalid(VerifyError::Stale)));
+    log.2.store(false, Ordering::Relaxed);
+    let message = other
+        .revocations()
+        .revoke_subject("8", Timestamp::now())
+        .unwrap();
+    other.send(message).await.unwrap();
+    let before = log.1.load(Ordering::Relaxed);
+    let (one, two) = tokio::join!(ask(&ended), ask(&good));
+    assert_eq!(one, Err(Refusal::Invalid(VerifyError::Revoked)));
+    assert_eq!(two, Ok("7".to_owned()));
+    // One look brought the entry, one more that there is no other; nobody else had to ask.
+    assert_eq!(log.1.load(Ordering::Relaxed) - before, 2);
+    assert_eq!(ask(&good).await, Ok("7".to_owned()));
+    assert_eq!(log.1.load(Ordering::Relaxed) - before, 2);
 }

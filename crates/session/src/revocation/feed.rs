@@ -77,6 +77,8 @@ pub struct RevocationFeed<L: RevocationLog> {
     position: Mutex<Option<L::Position>>,
     /// What is known here may not be in the log.
     untold: AtomicBool,
+    /// A thousand requests that find that too little is known ask once.
+    asking: tokio::sync::Mutex<()>,
 }
 
 impl<L: RevocationLog> RevocationFeed<L> {
@@ -88,6 +90,7 @@ impl<L: RevocationLog> RevocationFeed<L> {
             revocations,
             position: Mutex::new(None),
             untold: AtomicBool::new(false),
+            asking: tokio::sync::Mutex::default(),
         }
     }
 
@@ -120,6 +123,21 @@ impl<L: RevocationLog> RevocationFeed<L> {
     /// Safe.
     pub async fn catch_up(&self) -> Result<(), FeedFailure> {
         while self.step(false).await? > 0 {}
+        Ok(())
+    }
+
+    /// [`catch_up`](Self::catch_up), if what is known is too old, and only once for all who ask at a time.
+    ///
+    /// # Errors
+    /// [`FeedFailure`].
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn ask(&self) -> Result<(), FeedFailure> {
+        let _asking = self.asking.lock().await;
+        if self.revocations.is_too_old(Timestamp::now()) {
+            self.catch_up().await?;
+        }
         Ok(())
     }
 

@@ -42,6 +42,9 @@ pub enum WhenStale {
     Continue,
     /// Refuse all tokens ([`Verdict::Unknown`]).
     Refuse,
+    /// Refuse them too, but who can wait asks the log first: `AskLayer` does, or [`Sessions`](crate::Sessions) after
+    /// `RevocationFeed::ask` (feature `feed`).
+    AskStore,
 }
 
 #[derive(Clone, Copy)]
@@ -185,6 +188,14 @@ impl MemoryRevocations {
             0 => None,
             at => Some(now.since(Timestamp::from_secs(at))),
         }
+    }
+
+    /// Whether this server [follows](Self::following) others and has not heard for too long, or never, that nothing is
+    /// missing.
+    #[must_use]
+    pub fn is_too_old(&self, now: Timestamp) -> bool {
+        self.following
+            .is_some_and(|(most, _)| self.staleness(now).is_none_or(|staleness| staleness > most))
     }
 
     /// Ends one session. Returns the message for the other servers.
@@ -542,10 +553,9 @@ impl Shared {
 
 impl Revocations for MemoryRevocations {
     fn check(&self, token: &RevocationQuery<'_>, now: Timestamp) -> Verdict {
-        if let Some((most, when)) = self.following {
-            let staleness = self.staleness(now);
-            let too_old = staleness.is_some_and(|staleness| staleness > most);
-            if staleness.is_none() || (too_old && when == WhenStale::Refuse) {
+        if let Some((_, when)) = self.following {
+            let refuses = when != WhenStale::Continue || self.staleness(now).is_none();
+            if refuses && self.is_too_old(now) {
                 return Verdict::Unknown;
             }
         }
