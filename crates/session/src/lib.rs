@@ -57,8 +57,8 @@
 //!
 //! `std` (default): all but [`paseto`], [`paserk`], [`Claims`] and [`Verifier`], which need `alloc` alone.
 //! `tower`: the layer over `http` requests. `axum`: extractors for axum 0.8. `cache`: tokens
-//! that were verified a moment ago are not verified again. `tracing`:
-//! events at target `stackbeam_session`, ids as keyed hashes alone. `compact`: short tokens, by
+//! that were verified a moment ago are not verified again. `metrics`: [`SessionStats`]
+//! through the `metrics` facade. `tracing`: events at target `stackbeam_session`, ids as keyed hashes alone. `compact`: short tokens, by
 //! aws-lc-rs. `aws-lc-rs`: signing twice as fast. `password`: PASERK keys under a password.
 //! `redis`, `postgres`, `memcached`, `sqlite`: stores. `conformance`: the suite that every store passes.
 //! `feed`: [`MemoryRevocations`] kept the same on all servers over a log; with `redis`, over a stream of a Redis.
@@ -98,6 +98,8 @@ mod sessions;
 #[cfg(feature = "std")]
 mod source;
 #[cfg(feature = "std")]
+mod stats;
+#[cfg(feature = "std")]
 mod store;
 mod text;
 mod time;
@@ -130,6 +132,8 @@ pub use ring::{BARRED_MAX, KEYS_MAX, KeyRing, KeyState, RingError};
 pub use sessions::{ConfigError, End, IssueError, Sessions, Verified, VerifiedShared};
 #[cfg(feature = "std")]
 pub use source::{KeySource, KeysInEnv, KeysInFile, PaserkKey, SOURCE_BYTES_MAX, SourceError};
+#[cfg(feature = "std")]
+pub use stats::SessionStats;
 #[cfg(feature = "memcached")]
 pub use store::MemcachedStore;
 #[cfg(feature = "postgres")]

@@ -20,6 +20,7 @@ use crate::key::{Key, KeyError, KeyId};
 use crate::policy::Policy;
 use crate::revocation::{NoRevocations, RevocationQuery, Revocations, Verdict};
 use crate::ring::{KeyRing, KeyState};
+use crate::stats::{Counters, SessionStats};
 use crate::time::Timestamp;
 use crate::verify::{self, Binding, TOKEN_BYTES_MAX, VerifyError};
 
@@ -132,6 +133,7 @@ struct Inner<R, K: TokenKey> {
     ring: KeyRing<K>,
     policy: Policy,
     revocations: R,
+    counters: Counters,
 }
 
 /// Issues and verifies the tokens of one purpose. Clones share everything; no lock, no I/O.
@@ -193,6 +195,7 @@ impl<T, R: Revocations, K: TokenKey> Sessions<T, R, K> {
                 ring,
                 policy,
                 revocations,
+                counters: Counters::default(),
             }),
             binding: Binding::new(purpose, audience),
             whole_key_ids: false,
@@ -229,6 +232,12 @@ impl<T, R: Revocations, K: TokenKey> Sessions<T, R, K> {
     #[must_use]
     pub fn ring(&self) -> &KeyRing<K> {
         &self.inner.ring
+    }
+
+    /// What was issued, verified and refused so far.
+    #[must_use]
+    pub fn stats(&self) -> SessionStats {
+        self.inner.counters.read()
     }
 
     /// What answers whether a session has been ended.
@@ -401,10 +410,10 @@ impl<T: Serialize, R: Revocations, K: IssuingKey> Sessions<T, R, K> {
             })
             .ok_or(IssueError::NoActiveKey)??;
         if token.len() > TOKEN_BYTES_MAX {
-            Err(IssueError::TooLong(token.len()))
-        } else {
-            Ok(token)
+            return Err(IssueError::TooLong(token.len()));
         }
+        self.inner.counters.issued();
+        Ok(token)
     }
 }
 
@@ -427,7 +436,9 @@ impl<T: DeserializeOwned, R: Revocations, K: TokenKey> Sessions<T, R, K> {
         token: &str,
         now: Timestamp,
     ) -> Result<(Claims<T>, KeyId, KeyState), VerifyError> {
-        self.open(token, now).inspect_err(|_why| {
+        let opened = self.open(token, now);
+        self.inner.counters.verified(&opened);
+        opened.inspect_err(|_why| {
             event!(debug, why = %_why, "a token was refused");
         })
     }
@@ -468,19 +479,24 @@ impl<T: DeserializeOwned + Send + Sync, R: Revocations, K: TokenKey> Sessions<T,
     ) -> Result<VerifiedShared<T>, VerifyError> {
         #[cfg(feature = "cache")]
         if let Some(cache) = &self.cache {
-            if token.len() > TOKEN_BYTES_MAX {
-                return Err(VerifyError::TooLong);
-            }
-            let name = cache.name(token);
-            if let Some(found) = cache.find(name) {
+            // What is too long is refused by the other way, before it is hashed.
+            let name = (token.len() <= TOKEN_BYTES_MAX).then(|| cache.name(token));
+            if let Some(found) = name.and_then(|name| cache.find(name)) {
                 let state = self.inner.ring.verifier(found.key, now, |_, state| state);
-                let state = state.map_err(|_| VerifyError::KeyNotAccepted)?;
-                self.holds(&found.claims, found.key, now)?;
-                return Ok(self.shared(found.claims, found.key, state, now));
+                let state = state.map_err(|_| VerifyError::KeyNotAccepted);
+                let held = state.and_then(|state| {
+                    self.holds(&found.claims, found.key, now)?;
+                    self.inner.counters.cached();
+                    Ok(state)
+                });
+                self.inner.counters.verified(&held);
+                return Ok(self.shared(found.claims, found.key, held?, now));
             }
             let (claims, key, state) = self.opened(token, now)?;
             let claims = Arc::new(claims);
-            cache.keep(name, Arc::clone(&claims), key);
+            if let Some(name) = name {
+                cache.keep(name, Arc::clone(&claims), key);
+            }
             return Ok(self.shared(claims, key, state, now));
         }
         let (claims, key, state) = self.opened(token, now)?;

@@ -36,6 +36,37 @@ fn sessions(ring: &KeyRing) -> Sessions<u8> {
 }
 
 #[test]
+fn what_is_counted_adds_up() {
+    let key = Key::generate().unwrap();
+    let revocations = MemoryRevocations::new(&key, DAY).unwrap();
+    let ring = KeyRing::new(key, DAY).unwrap();
+    let policy = Policy::new(HOUR, DAY);
+    let sessions = Sessions::<u8, _>::new(ring, "login", "a", policy, revocations).unwrap();
+    let tokens = ["7", "8"].map(|subject| sessions.issue(subject, 0, NOW).unwrap());
+    sessions.revocations().revoke_subject("8", NOW).unwrap();
+    let long = "x".repeat(5000);
+    let forged =
+        tokens[0]
+            .replacen("v4.local.A", "v4.local.B", 1)
+            .replacen("v4.local.", "v4.local.A", 1);
+    let late = NOW.after(HOUR * 2);
+    for (token, now) in [
+        (&tokens[0], NOW),
+        (&tokens[1], NOW),
+        (&tokens[0], late),
+        (&long, NOW),
+        (&forged, NOW),
+    ] {
+        drop(sessions.clone().verify_shared(token, now));
+        drop(sessions.verify(token, now));
+    }
+    let stats = sessions.stats();
+    assert_eq!((stats.issued, stats.verified, stats.refused()), (2, 2, 8));
+    assert_eq!((stats.revoked, stats.out_of_time), (2, 2));
+    assert_eq!(stats.malformed + stats.not_authentic, 4);
+}
+
+#[test]
 fn a_token_opens_on_another_server_with_the_same_key_and_nowhere_else() {
     let ring = ring();
     let token = sessions(&ring).issue("7", 9, NOW).unwrap();
