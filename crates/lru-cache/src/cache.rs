@@ -14,6 +14,10 @@ use crate::life::{Life, Lives};
 use crate::policy::{Adaptive, Outlook, Policy};
 use crate::stats::{Cause, Stats};
 
+/// Entries that an insertion looks at for some that have expired, if they are to leave promptly: more
+/// than one, so that what comes at once can leave at once, too.
+pub(crate) const EXPIRED_BY_INSERTION: usize = 4;
+
 /// An entry that is heavier than the whole cache, handed back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an entry of weight {weight} does not fit a cache of capacity {capacity}")]
@@ -37,12 +41,14 @@ impl<K, V, S> Builder<K, V, S> {
         K: Hash + Eq,
         S: BuildHasher,
     {
+        // Of entries that are weighed nobody knows how many there will be.
+        let expected = self.weigher.as_ref().map_or(self.capacity, |_| 0);
+        let mut engine = Engine::new(self.hasher, expected);
+        if self.lives.prompt {
+            engine.expire_promptly();
+        }
         Cache {
-            engine: Engine::new(
-                self.hasher,
-                // Of entries that are weighed nobody knows how many there will be.
-                self.weigher.as_ref().map_or(self.capacity, |_| 0),
-            ),
+            engine,
             capacity: self.capacity,
             lives: self.lives,
             weigher: self.weigher,
@@ -149,6 +155,9 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
             .weigher
             .as_ref()
             .map_or(1, |weigh| weigh(&key, &value).max(1));
+        if self.engine.expires_promptly() {
+            self.expire(EXPIRED_BY_INSERTION);
+        }
         let hash = self.engine.hash(&key);
         let full = self.engine.stats.weight >= self.capacity;
         let foreseen = if full { self.engine.foresee() } else { None };
@@ -246,6 +255,17 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     pub fn unpin<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> bool {
         let found = self.engine.find(self.engine.hash(key), key);
         found.is_some_and(|slot| self.engine.unpin(slot))
+    }
+
+    /// Lets go entries whose time is over, looking at `most` at most, and returns how many there were. None
+    /// without [prompt expiry](Builder::with_prompt_expiry).
+    pub fn expire(&mut self, most: usize) -> usize {
+        let (mut looks, mut gone) = (most, 0);
+        while let Some(slot) = self.engine.overdue(self.now, &mut looks) {
+            self.engine.take(slot, Cause::Expired);
+            gone += 1;
+        }
+        gone
     }
 
     /// Removes every entry whose time is over and returns how many there were. O(entries).

@@ -3,6 +3,7 @@
 //! What most entries do not have (a weight of their own, a time to live) is in columns beside the slab,
 //! which exist from the first entry on that has it.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hash};
@@ -19,6 +20,7 @@ use crate::policy::{Outlook, Policy};
 use crate::saved::Saved;
 use crate::stats::{Cause, Stats};
 use crate::tag::Tags;
+use crate::wheel::Wheel;
 
 /// Room made at first, in entries.
 const FIRST: usize = 8;
@@ -84,6 +86,8 @@ pub(crate) struct Engine<K, V, P, S> {
     pins: Vec<bool>,
     /// The weight of all who are pinned, in all shards.
     pinned: Arc<AtomicU64>,
+    /// Only if what has expired is to leave promptly.
+    wheel: Option<Box<Wheel>>,
     policy: P,
     hasher: S,
     /// Entries that are expected at most: room grows step by step up to exactly this.
@@ -103,11 +107,37 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
             tags: Vec::new(),
             pins: Vec::new(),
             pinned: Arc::default(),
+            wheel: None,
             policy: P::default(),
             hasher,
             expected: usize::try_from(expected).unwrap_or(usize::MAX),
             stats: Stats::default(),
         }
+    }
+
+    /// Keeps in mind from now on who expires when.
+    pub(crate) fn expire_promptly(&mut self) {
+        self.wheel = Some(Box::default());
+    }
+
+    pub(crate) const fn expires_promptly(&self) -> bool {
+        self.wheel.is_some()
+    }
+
+    /// An entry whose time is over, after looking at no more than `looks`, which are counted down.
+    pub(crate) fn overdue(&mut self, now: Duration, looks: &mut usize) -> Option<u32> {
+        let wheel = self.wheel.as_mut()?;
+        let now = nanos(now);
+        while *looks > 0 {
+            *looks -= 1;
+            let slot = wheel.next(now)?;
+            match self.ends.get(slot as usize).copied().unwrap_or(NEVER) {
+                end if end <= now => return Some(slot),
+                // It is further down the wheel, or was used.
+                end => wheel.place(slot, end),
+            }
+        }
+        None
     }
 
     pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
@@ -266,6 +296,12 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
         let first = end
             .now
             .map_or(ends, |now| nanos(now).saturating_add(idle.idle).min(ends));
+        if let Some(wheel) = &mut self.wheel {
+            match first {
+                NEVER => wheel.remove(slot),
+                end => wheel.place(slot, end),
+            }
+        }
         set_or_leave_out(&mut self.weights, slot, weight, weight == 1, 1, entries);
         set_or_leave_out(&mut self.ends, slot, first, first == NEVER, NEVER, entries);
         let usual = idle.idle == NEVER;
@@ -476,6 +512,12 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
     }
 
     fn take_columns(&mut self, slot: u32, last: u32) {
+        if let Some(wheel) = &mut self.wheel {
+            wheel.remove(slot);
+            if slot != last {
+                wheel.moved(last, slot);
+            }
+        }
         swap_remove(&mut self.weights, slot, last);
         swap_remove(&mut self.ends, slot, last);
         swap_remove(&mut self.idles, slot, last);
@@ -517,6 +559,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
             + self.idles.capacity() * size_of::<Idle>()
             + self.tags.capacity() * size_of::<Tags>()
             + self.pins.capacity()
+            + self.wheel.as_ref().map_or(0, |wheel| wheel.memory())
             + self.policy.memory()
     }
 }

@@ -37,12 +37,14 @@
 //!   their settings by simulating others on a sample of the keys. There are also [`Fifo`], [`Lru`],
 //!   [`Lfu`], [`Clock`], [`Sieve`], [`S3Fifo`], [`TwoQ`], [`Arc`] and [`WTinyLfu`], and [`Gdsf`] for
 //!   entries of very different weights. Your own is five methods.
+//! * A *pinned* entry is not evicted ([`Cache::pin`]).
 //! * *Weight*: what an entry counts against the capacity, 1 unless a weigher says otherwise. The sum of
 //!   weights never exceeds the capacity, at no instant. An entry heavier than the whole cache is
 //!   refused and handed back.
 //! * *Expiry*: a time to live and a time to idle, for all entries or for one ([`Life`]), with jitter.
 //!   Expired entries are never returned; they leave when they are looked at, by
-//!   [`Cache::remove_expired`], or when room is needed.
+//!   [`Cache::remove_expired`], or when room is needed; or promptly, if a timer wheel is asked for
+//!   ([`Settings::with_prompt_expiry`]).
 //! * A [`Tag`] is a group of entries that is invalidated in one step, however many they are.
 //! * [`Cache`] is for one owner (`&mut self`, no clock: time is an argument where it matters);
 //!   `sync::Cache` is the same engine in shards behind locks, with a clock.
@@ -102,6 +104,7 @@ pub mod sync;
 mod tag;
 #[cfg(feature = "std")]
 pub mod tier;
+mod wheel;
 
 pub use builder::{Builder, Own, Settings};
 pub use cache::{Cache, TooHeavy};

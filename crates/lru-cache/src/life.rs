@@ -73,6 +73,8 @@ pub(crate) struct Lives<K, V> {
     pub(crate) idle: Option<Duration>,
     /// Hundredths by which a time to live may be shorter.
     pub(crate) jitter: u8,
+    /// What has expired is to leave promptly.
+    pub(crate) prompt: bool,
 }
 
 impl<K, V> Default for Lives<K, V> {
@@ -82,6 +84,7 @@ impl<K, V> Default for Lives<K, V> {
             ttl_by: None,
             idle: None,
             jitter: 0,
+            prompt: false,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::builder::{Builder, Clock, Invalidations, Listener};
 use super::invalidation::Invalidation;
 use super::lease::Leases;
 use crate::builder::Weigher;
-use crate::cache::TooHeavy;
+use crate::cache::{EXPIRED_BY_INSERTION, TooHeavy};
 use crate::engine::{Engine, Gone, New};
 use crate::life::{Life, Lives};
 use crate::policy::Policy;
@@ -74,6 +74,10 @@ impl<K, V> Left<K, V> {
         }
     }
 
+    pub(super) const fn len(&self) -> usize {
+        self.more.len() + self.first.is_some() as usize
+    }
+
     pub(super) fn push(&mut self, gone: Gone<K, V>, cause: Cause) {
         if self.first.is_none() {
             self.first = Some((gone, cause));
@@ -103,6 +107,9 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
         let part = || {
             let mut engine = Engine::new(builder.hasher.clone(), expected);
             engine.share_pinned(&pinned);
+            if builder.lives.prompt {
+                engine.expire_promptly();
+            }
             let leases = Leases::default();
             Part {
                 hits: AtomicU64::new(0),
@@ -274,6 +281,9 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
         left: &mut Left<K, V>,
     ) -> Result<(), Refusal<K, V>> {
         let (hash, weight) = (new.hash, new.weight);
+        if self.lives.prompt {
+            self.expire(self.of(hash), EXPIRED_BY_INSERTION, left);
+        }
         // Weight that those who left for us have given back and that is not released yet.
         let mut credit = 0;
         let mut elsewhere = 0;
@@ -358,6 +368,18 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
                 // Others hold reservations that they are about to use or to give back.
                 std::thread::yield_now();
             }
+        }
+    }
+
+    /// Lets go what has expired of a part, if that is to be prompt, looking at `most` at most.
+    pub(super) fn expire(&self, part: &Part<K, V, P, S>, most: usize, left: &mut Left<K, V>) {
+        let now = self.now();
+        let mut looks = most;
+        let mut shard = part.shard.write();
+        while let Some(slot) = shard.engine.overdue(now, &mut looks) {
+            let gone = shard.engine.take(slot, Cause::Expired);
+            self.release(gone.weight);
+            left.push(gone, Cause::Expired);
         }
     }
 
