@@ -28,6 +28,11 @@ pub(super) fn figures(report: &mut Report<'_>) -> Result<(), Box<dyn Error>> {
         memory(report);
         misses(report)?;
         sized_misses(report)?;
+        let mut traces = Vec::new();
+        for name in TRACES {
+            traces.push(keys(name)?);
+        }
+        super::lru_servers::figures(report, &traces)?;
     }
     Ok(())
 }

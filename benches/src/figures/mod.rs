@@ -3,6 +3,7 @@
 mod consistent_hash;
 mod lb;
 mod lru_cache;
+mod lru_servers;
 mod mq;
 mod replica_pool;
 mod session;
