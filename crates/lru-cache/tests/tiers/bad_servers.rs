@@ -138,7 +138,9 @@ async fn a_server_that_is_not_there_is_unreachable_at_once() {
 #[tokio::test]
 async fn more_calls_than_connections_wait_and_then_are_told() {
     let address = answers(Answer::Nothing).await;
-    let tier = quick(&address).with_connections_max(1);
+    let tier = Memcached::new(&*address)
+        .with_timeout(Duration::from_millis(800))
+        .with_connections_max(1);
     let (one, two) = tokio::join!(tier.get(b"a"), tier.get(b"b"));
     let mut errors = [one.unwrap_err(), two.unwrap_err()];
     errors.sort_by_key(|error| matches!(error, TierError::Busy { .. }));
