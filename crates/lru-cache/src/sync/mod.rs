@@ -386,18 +386,14 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
             .take_where(Cause::Removed, |key, value, _| doomed(key, value), true);
     }
 
-    /// Lets go entries whose time is over, looking at `most` of each shard at most, and returns how many there
-    /// were. None without [prompt expiry](Builder::with_prompt_expiry). For a timer, where hardly anything is
-    /// inserted.
-    pub fn expire(&self, most: usize) -> usize {
-        let mut gone = 0;
+    /// Lets go entries whose time is over, looking at `most` of each shard at most. None without
+    /// [prompt expiry](Builder::with_prompt_expiry). For a timer, where hardly anything is inserted.
+    pub fn expire(&self, most: usize) {
         for part in self.shards.iter() {
             let mut left = Left::new();
             self.shards.expire(part, most, &mut left);
-            gone += left.len();
             self.shards.tell(left);
         }
-        gone
     }
 
     /// Removes every entry whose time is over. O(entries), a shard at a time.

@@ -74,10 +74,6 @@ impl<K, V> Left<K, V> {
         }
     }
 
-    pub(super) const fn len(&self) -> usize {
-        self.more.len() + self.first.is_some() as usize
-    }
-
     pub(super) fn push(&mut self, gone: Gone<K, V>, cause: Cause) {
         if self.first.is_none() {
             self.first = Some((gone, cause));
