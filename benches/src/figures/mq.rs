@@ -7,7 +7,7 @@ mod space;
 use std::{
     error::Error,
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use stackbeam_mq::{Durability, Group, GroupOptions, Message, Queue, Topic, TopicOptions};
@@ -23,7 +23,6 @@ const BATCH: usize = 100;
 
 /// A queue of large segments in a directory of its own, and a topic without a bound.
 struct Ours {
-    queue: Queue,
     topic: Topic,
     _dir: tempfile::TempDir,
 }
@@ -42,7 +41,6 @@ impl Ours {
             .hold_without_groups(false);
         let topic = queue.topic_with("t", options)?;
         Ok(Self {
-            queue,
             topic,
             _dir: dir,
         })
@@ -66,8 +64,10 @@ impl Ours {
     }
 }
 
+/// A message takes its body over, as the rivals take a slice: the bytes are there before.
 fn batch(body: &[u8]) -> Vec<Message> {
-    (0..BATCH).map(|_| Message::new(body.to_vec())).collect()
+    let one = Message::new(body.to_vec());
+    (0..BATCH).map(|_| one.clone()).collect()
 }
 
 pub(super) fn figures(report: &mut Report<'_>) -> Result {
@@ -229,20 +229,35 @@ fn pipelines(report: &mut Report<'_>) -> Result {
 fn consumers(report: &mut Report<'_>) -> Result {
     let body = vec![7; 100];
     let lazy = Ours::new(Durability::Buffered)?;
+    let written = Ours::new(Durability::Interval)?;
     let mut yaque = rivals::Yaque::new()?;
     let mut contest = Contest::new();
     contest.add(1, |timed| timed.run(|| lazy.publish(&body)));
+    contest.add(1, |timed| timed.run(|| written.publish(&body)));
     contest.add(1, |timed| timed.run(|| yaque.send(&body)));
     let rates = contest.rates();
-    report.figure(
-        Figure::new("buffered publish, 100 B", rates[0], "1/s")
-            .more_is_better()
-            .against("yaque", rates[1])
-            .goal(Goal::Times(2.0))
-            .how("one call each; written before it returns, as with yaque"),
-    );
+    for (level, rate, how) in [
+        (
+            "buffered",
+            rates[0],
+            "one call each; handed over in memory and written within 5 ms; yaque writes each",
+        ),
+        (
+            "interval",
+            rates[1],
+            "one call each; written before it returns, as with yaque",
+        ),
+    ] {
+        report.figure(
+            Figure::new(format!("{level} publish, 100 B"), rate, "1/s")
+                .more_is_better()
+                .against("yaque", rates[2])
+                .goal(Goal::Times(if level == "buffered" { 2.0 } else { 1.0 }))
+                .how(how),
+        );
+    }
     let group = lazy.group(Durability::Buffered)?;
-    let durable = Ours::new(Durability::Buffered)?;
+    let durable = Ours::new(Durability::Interval)?;
     let durable_group = durable.group(Durability::Synced)?;
     let raft = rivals::Raft::new()?;
     let mut contest = Contest::new();
@@ -285,7 +300,7 @@ fn consumers(report: &mut Report<'_>) -> Result {
             .more_is_better()
             .against("yaque", rates[1])
             .goal(Goal::Times(2.0))
-            .how("written, not synced; ours logs the attempt and the ack"),
+            .how("neither waits for a sync; ours hands attempt and ack over in memory, yaque keeps its place in memory"),
     );
     report.figure(
         Figure::new("take + durable ack, 100 at a time, 100 B", rates[2], "1/s")
@@ -294,7 +309,5 @@ fn consumers(report: &mut Report<'_>) -> Result {
             .goal(Goal::Times(1.3))
             .how("read and acknowledged (deleted) with a sync a hundred"),
     );
-    let _ = Duration::ZERO;
-    drop(lazy.queue);
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::error::SettleError;
 use crate::group::Group;
 use crate::log::codec::micros;
-use crate::log::record::{Record, Stored};
+use crate::log::record::{Record, Stored, ranges};
 use crate::message::{Message, MessageId};
 use crate::options::Durability;
 use crate::shell::{Committed, Core, NotCommitted, block_on};
@@ -257,7 +257,7 @@ pub(crate) fn settle(
             Settle::Done => (
                 Record::Settle {
                     group,
-                    seqs: vec![seq],
+                    ranges: vec![(seq, 1)],
                     dead: false,
                 },
                 durability,
@@ -318,7 +318,7 @@ pub(crate) fn ack_all(
         }
         let record = Record::Settle {
             group: id,
-            seqs,
+            ranges: ranges(&seqs),
             dead: false,
         };
         Ok((state.stage_one(record, durability, now), durability, lost))

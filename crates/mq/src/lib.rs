@@ -97,7 +97,7 @@ pub use engine::{Capabilities, Engine};
 pub use error::{OpenError, PublishError, SettleError, TakeError, TopicError};
 pub use group::{Group, Seek, Take};
 pub use lease::{Lease, Settle};
-pub use log::recover::{Damage, Recovery};
+pub use log::recover::{Damage, Progress, Recovery};
 pub use message::{Message, MessageId, Receipt, dead_header};
 pub use options::{Durability, GroupOptions, Start, TopicOptions, WhenFull};
 pub use queue::{Options, Publish, PublishOne, Queue, Topic};

@@ -13,7 +13,7 @@ use crate::error::{OpenError, PublishError, TopicError};
 use crate::group::Group;
 use crate::log::codec::micros;
 use crate::log::reader::SegmentReader;
-use crate::log::recover::{self, Recovery};
+use crate::log::recover::{self, Progress, Recovery};
 use crate::log::writer::Writer;
 use crate::message::{Message, MessageId, Receipt};
 use crate::options::{Durability, GroupOptions, TopicOptions};
@@ -31,6 +31,7 @@ pub struct Options {
     staged_bytes_max: usize,
     names_max: usize,
     salvage: bool,
+    progress: Option<OnProgress>,
 }
 
 impl Default for Options {
@@ -42,7 +43,18 @@ impl Default for Options {
             staged_bytes_max: 32 << 20,
             names_max: 10_000,
             salvage: false,
+            progress: None,
         }
+    }
+}
+
+/// Who is told how far an open has come.
+#[derive(Clone)]
+struct OnProgress(Arc<dyn Fn(Progress) + Send + Sync>);
+
+impl std::fmt::Debug for OnProgress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnProgress")
     }
 }
 
@@ -89,6 +101,14 @@ impl Options {
     #[must_use]
     pub fn salvage(mut self, salvage: bool) -> Self {
         self.salvage = salvage;
+        self
+    }
+
+    /// Called while an open replays the log: before the first segment and after each. An open reads two segments
+    /// at most, unless snapshots are damaged. Defaults to nobody.
+    #[must_use]
+    pub fn on_progress(mut self, f: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(OnProgress(Arc::new(f)));
         self
     }
 
@@ -156,10 +176,14 @@ impl Options {
                 source: e,
             },
         })?;
-        let opened = recover::open(&storage, segment, limits, self.salvage, wall)?;
+        let progress = |p| {
+            if let Some(OnProgress(f)) = &self.progress {
+                f(p);
+            }
+        };
+        let opened = recover::open(&storage, segment, limits, self.salvage, wall, &progress)?;
         let pace = Pace {
             sync_interval: self.sync_interval,
-            snapshot_bytes: segment,
         };
         let reader = SegmentReader::new(Arc::clone(&storage));
         let committer = Committer::new(storage, opened.writer, opened.resumes, pace);

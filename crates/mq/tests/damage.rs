@@ -84,3 +84,20 @@ fn a_flipped_bit_is_reported_and_the_other_messages_are_salvaged() {
         "{reported} reported, {fine} without effect"
     );
 }
+
+#[test]
+fn an_open_that_replays_says_how_far_it_has_come() {
+    let disk = SimDisk::new(Directory::Ordered);
+    let queue = open(&disk, false).unwrap();
+    let topic = queue.topic("t").unwrap();
+    topic.publish_blocking("x").unwrap();
+    let killed = disk.crash(Crash::KeepAll, 0);
+    let (tell, told) = std::sync::mpsc::channel();
+    let options = Options::default().segment_bytes(64 << 10);
+    let options = options.on_progress(move |p| tell.send((p.bytes, p.total)).unwrap());
+    let again = options.open_on(killed).unwrap();
+    assert_eq!(again.recovery().frames, 3);
+    drop(again);
+    let told: Vec<_> = told.iter().collect();
+    assert_eq!(told, [(0, 65_536), (65_536, 65_536)]);
+}

@@ -1,5 +1,9 @@
 //! The short form of the torture, and proof that it can fail. `cargo xtask torture mq` runs the long one.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod processes;
+
 use stackbeam_mq::torture::{Damaging, Report, Sabotage, crashes, damage, faults};
 
 fn green(report: &Report, states: u64) {
@@ -48,4 +52,15 @@ fn a_disk_or_a_queue_without_one_of_the_safeguards_turns_it_red() {
     red(&faults(1, 120, 1, Sabotage::RetrySync), Sabotage::RetrySync);
     let unbound = Sabotage::UnboundChecksum;
     red(&damage(Damaging::Blocks, 1, unbound), unbound);
+}
+
+#[test]
+#[ignore = "200 kills take most of a minute: cargo xtask ci, or 1 000 in cargo xtask torture mq"]
+fn processes_that_are_killed_and_stopped_lose_nothing_that_was_acknowledged() {
+    processes::survive(if cfg!(debug_assertions) { 200 } else { 1_000 });
+}
+
+#[test]
+fn processes_that_are_killed_a_few_times_lose_nothing_that_was_acknowledged() {
+    processes::survive(8);
 }

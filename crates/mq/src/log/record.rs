@@ -15,7 +15,8 @@ pub(crate) enum Record {
     Moved(u64, u64, Stored),
     Settle {
         group: u32,
-        seqs: Vec<u64>,
+        /// First and how many, in order.
+        ranges: Vec<(u64, u64)>,
         dead: bool,
     },
     Attempt {
@@ -117,16 +118,19 @@ impl Record {
                 b.push(MESSAGE);
                 m.encode(b);
             }
-            Self::Settle { group, seqs, dead } => {
+            Self::Settle {
+                group,
+                ranges,
+                dead,
+            } => {
                 b.push(2);
                 b.push(u8::from(*dead));
                 put(b, u64::from(*group));
-                let ranges = ranges(seqs);
                 put(b, ranges.len() as u64);
                 let mut last = 0;
                 for (first, count) in ranges {
                     put(b, first - last);
-                    put(b, count);
+                    put(b, *count);
                     last = first + count;
                 }
             }
@@ -207,17 +211,18 @@ impl Record {
                 let dead = r.byte()? == 1;
                 let group = r.u32()?;
                 let n = r.count(2)?;
-                let (mut seqs, mut last) = (Vec::new(), 0u64);
+                let (mut ranges, mut last) = (Vec::with_capacity(n), 0u64);
                 for _ in 0..n {
                     let first = last.checked_add(r.u64()?)?;
                     let count = r.u64()?;
                     last = first.checked_add(count)?;
-                    if count > 1 << 24 {
-                        return None;
-                    }
-                    seqs.extend(first..last);
+                    ranges.push((first, count));
                 }
-                Self::Settle { group, seqs, dead }
+                Self::Settle {
+                    group,
+                    ranges,
+                    dead,
+                }
             }
             3 => {
                 let group = r.u32()?;
@@ -358,7 +363,7 @@ impl Stored {
 }
 
 /// Runs of consecutive numbers in a sorted list.
-fn ranges(seqs: &[u64]) -> Vec<(u64, u64)> {
+pub(crate) fn ranges(seqs: &[u64]) -> Vec<(u64, u64)> {
     let mut out: Vec<(u64, u64)> = Vec::new();
     for &seq in seqs {
         match out.last_mut() {

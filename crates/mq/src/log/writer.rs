@@ -15,7 +15,7 @@ use crate::storage::{Storage, StorageFile, write_all};
 /// Unsynced frames kept in memory, so that they can be written elsewhere when a sync fails.
 const UNSYNCED_MAX: usize = 8 << 20;
 /// Recycled segments kept for reuse.
-const SPARES_MAX: usize = 2;
+const SPARES_MAX: usize = 1;
 
 #[derive(Debug)]
 struct Unsynced {

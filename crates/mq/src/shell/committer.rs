@@ -25,8 +25,6 @@ const RELOCATE_MAX: usize = 1024;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     pub(crate) sync_interval: Duration,
-    /// A snapshot is written after this many bytes of log.
-    pub(crate) snapshot_bytes: u64,
 }
 
 /// Driven by whoever waits for a commit, by its thread, or step by step by a test.
@@ -38,7 +36,8 @@ pub(crate) struct Committer {
     pub(crate) pace: Pace,
     /// A chunk that the disk refused; it goes first.
     refused: Option<Chunk>,
-    since_snapshot: u64,
+    /// The segment at whose beginning a snapshot was tried last.
+    snapshot_segment: u64,
     unsynced_since: Option<u64>,
     retry_at: Option<u64>,
     /// Until when the thread sleeps, unless it is woken.
@@ -63,13 +62,14 @@ impl Committer {
         resumes: Vec<Resume>,
         pace: Pace,
     ) -> Self {
+        let snapshot_segment = writer.segment();
         Self {
             storage,
             writer,
             resumes,
             pace,
             refused: None,
-            since_snapshot: 0,
+            snapshot_segment,
             unsynced_since: None,
             retry_at: None,
             sleeps_until: 0,
@@ -81,13 +81,16 @@ impl Committer {
         if self.retry_at.is_some_and(|at| now < at) {
             return false;
         }
-        if self.since_snapshot >= self.pace.snapshot_bytes {
-            // A snapshot that fails is tried again after the next stretch of log.
-            self.since_snapshot = 0;
+        if self.wants_snapshot() {
+            // A snapshot that fails is tried again after the next segment.
+            self.snapshot_segment = self.writer.segment();
+            self.relocate(core, now);
+            while let Some(done) = self.commit(core, now, false) {
+                done.wake.into_iter().for_each(Waker::wake);
+            }
             if self.snapshot(core).is_err() {
                 core.state.lock().faults += 1;
             }
-            self.relocate(core, now);
         }
         self.bury(core, now);
         match self.commit(core, now, false) {
@@ -99,9 +102,14 @@ impl Committer {
         }
     }
 
+    /// At the beginning of each segment: so the segments before the last one are free.
+    fn wants_snapshot(&self) -> bool {
+        self.writer.segment() != self.snapshot_segment
+    }
+
     /// Whether the committer's thread is wanted, for something besides what is staged, before it would wake.
     fn has_chores(&self) -> bool {
-        self.since_snapshot >= self.pace.snapshot_bytes
+        self.wants_snapshot()
             || self.refused.is_some()
             || self.writer.wants_prepare()
             || self
@@ -134,7 +142,6 @@ impl Committer {
                 });
             }
         };
-        self.since_snapshot += done.frame.len() as u64;
         core.reader.remember(done.pos, done.frame);
         self.unsynced_since = if done.synced {
             None

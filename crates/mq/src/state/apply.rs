@@ -35,10 +35,14 @@ impl State {
                     t.extents.relocate(seq, pos, &mut self.segments);
                 }
             }
-            Record::Settle { group, seqs, dead } => {
+            Record::Settle {
+                group,
+                ranges,
+                dead,
+            } => {
                 let how = if dead { Leave::Dead } else { Leave::Acked };
-                for seq in seqs {
-                    self.settle_one(group, seq, how);
+                for (first, count) in ranges {
+                    self.settle_range(group, first, first.saturating_add(count), how);
                 }
             }
             Record::Attempt { group, seqs } => {
@@ -172,22 +176,48 @@ impl State {
         self.free_if_unheld(topic, old);
     }
 
-    fn settle_one(&mut self, group: u32, seq: u64, how: Leave) {
+    fn settle_range(&mut self, group: u32, first: u64, end: u64, how: Leave) {
         let Some(g) = self.groups.get_mut(&group) else {
             return;
         };
-        let Some(t) = self.topics.get(&g.topic) else {
+        let Some(t) = self.topics.get_mut(&g.topic) else {
             return;
         };
-        let attr = t.attrs.get(&seq).copied().unwrap_or_default();
-        if !g.settled(seq, attr, how) {
-            return;
+        // A group of its own in a topic that keeps nothing: whoever settles is the last to hold it.
+        let sole = t.groups.len() == 1 && t.kept.len() == 0;
+        let mut free = Vec::new();
+        let mut settle = |g: &mut GroupState, seq: u64| {
+            let attr = if t.attrs.is_empty() {
+                Attr::default()
+            } else {
+                t.attrs.get(&seq).copied().unwrap_or_default()
+            };
+            if !g.settled(seq, attr, how) {
+                return;
+            }
+            if !sole {
+                free.push(seq);
+            } else if t.extents.of(seq).is_some() {
+                t.extents.free(seq, &mut self.segments);
+                if !t.attrs.is_empty() {
+                    t.attrs.remove(&seq);
+                }
+            }
+        };
+        if end - first > 1024 + 2 * g.outstanding() {
+            // No more than are there, whatever the record says.
+            for seq in g.all_outstanding().range(first..end) {
+                settle(g, *seq);
+            }
+        } else {
+            (first..end).for_each(|seq| settle(g, seq));
         }
-        if !g.wakers.is_empty() {
-            self.wake.append(&mut g.wakers);
-        }
+        self.wake.append(&mut t.space);
+        self.wake.append(&mut g.wakers);
         let topic = g.topic;
-        self.free_if_unheld(topic, seq);
+        for seq in free {
+            self.free_if_unheld(topic, seq);
+        }
     }
 
     /// Lets a message go that no group needs any more.

@@ -40,6 +40,13 @@ impl Intervals {
         self.runs.insert(first, last);
     }
 
+    /// Adds a run behind all others, as a snapshot lists them; `None` when it stands elsewhere or is too long.
+    pub(crate) fn insert_apart(&mut self, first: u64, last: u64) -> Option<()> {
+        let behind = |(_, end): (&u64, &u64)| first > *end;
+        let fits = last < u64::MAX && self.runs.last_key_value().is_none_or(behind);
+        fits.then(|| self.insert(first, last))
+    }
+
     /// Removes a number; false when it was not there.
     pub(crate) fn remove(&mut self, n: u64) -> bool {
         let Some((&first, &last)) = self.runs.range(..=n).next_back() else {

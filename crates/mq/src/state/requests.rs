@@ -290,7 +290,7 @@ impl State {
         let (dead, _) = made?;
         let settle = Record::Settle {
             group,
-            seqs: vec![seq],
+            ranges: vec![(seq, 1)],
             dead: true,
         };
         let head = Head {

@@ -197,7 +197,10 @@ fn topic(r: &mut Reader<'_>) -> Option<TopicState> {
         t.remember(&id, seq, time);
     }
     let mut first = 0_u64;
-    for _ in 0..r.count(7)? {
+    let count = r.count(7)?;
+    // Collected and then built at once: a hundred gigabytes have more than a million of them.
+    let mut runs = Vec::with_capacity(count);
+    for _ in 0..count {
         first = first.checked_add(r.u64()?)?;
         let e = Extent {
             last: first.checked_add(r.u64()?)?,
@@ -206,9 +209,14 @@ fn topic(r: &mut Reader<'_>) -> Option<TopicState> {
             bytes: r.u64()?,
             held: r.u64()?,
         };
-        t.extents.held += e.held;
-        t.extents.bytes += e.bytes;
-        t.extents.runs.insert(first, e);
+        t.extents.held = t.extents.held.checked_add(e.held)?;
+        t.extents.bytes = t.extents.bytes.checked_add(e.bytes)?;
+        runs.push((first, e));
+    }
+    let apart = runs.windows(2).all(|w| w[0].1.last < w[1].0);
+    t.extents.runs = runs.into_iter().collect();
+    if !apart {
+        return None;
     }
     for _ in 0..r.count(3)? {
         let seq = r.u64()?;
@@ -228,7 +236,7 @@ fn topic(r: &mut Reader<'_>) -> Option<TopicState> {
     }
     for _ in 0..r.count(2)? {
         let first = r.u64()?;
-        t.kept.insert(first, first.checked_add(r.u64()?)?);
+        t.kept.insert_apart(first, first.checked_add(r.u64()?)?)?;
     }
     Some(t)
 }
@@ -247,11 +255,12 @@ fn group(r: &mut Reader<'_>, state: &mut State, now: u64) -> Option<GroupState> 
     for counter in counters {
         *counter = r.u64()?;
     }
-    g.published = g.acked + g.dead + g.discarded;
+    g.published = g.acked.checked_add(g.dead)?.checked_add(g.discarded)?;
     for _ in 0..r.count(2)? {
         let first = r.u64()?;
-        g.admit_run(first, first.checked_add(r.u64()?)?);
+        g.fresh.insert_apart(first, first.checked_add(r.u64()?)?)?;
     }
+    g.published = g.published.checked_add(g.fresh.len())?;
     let t = state.topics.get_mut(&topic)?;
     t.groups.push(id);
     for _ in 0..r.count(3)? {
@@ -259,7 +268,10 @@ fn group(r: &mut Reader<'_>, state: &mut State, now: u64) -> Option<GroupState> 
         let attempts = r.u32()?;
         let until = r.u64()?;
         let attr = t.attrs.get(&seq).copied().unwrap_or_default();
-        g.published += 1;
+        if g.has(seq) {
+            return None;
+        }
+        g.published = g.published.checked_add(1)?;
         g.place(seq, attr, until, attempts, now);
     }
     Some(g)

@@ -32,6 +32,16 @@ pub struct Damage {
     pub recovered: u64,
 }
 
+/// How far an open has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes of log that are replayed.
+    pub bytes: u64,
+    /// Bytes of log that are to be replayed.
+    pub total: u64,
+}
+
 /// What recovery found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -131,6 +141,7 @@ pub(crate) fn open(
     limits: Limits,
     salvage: bool,
     wall: u64,
+    progress: &dyn Fn(Progress),
 ) -> Result<Opened, OpenError> {
     let mut report = Recovery::default();
     let mut files = Files::list(&**storage)?;
@@ -182,7 +193,16 @@ pub(crate) fn open(
         .range(resume.pos.segment..=tail.unwrap_or(0).max(resume.pos.segment))
         .map(|(id, _)| *id)
         .collect();
-    for id in ids.into_iter().filter(|id| tail.is_some_and(|t| *id <= t)) {
+    let ids: Vec<u64> = (ids.into_iter())
+        .filter(|id| tail.is_some_and(|t| *id <= t))
+        .collect();
+    // All segments are of one size, but for what an option has changed since.
+    let mut done = Progress {
+        bytes: 0,
+        total: segment_size.saturating_mul(ids.len() as u64),
+    };
+    progress(done);
+    for id in ids {
         let name = &files.segments[&id];
         let file = storage.open(name, false).map_err(io_error("open", name))?;
         let bytes = read_file(&*file, name)?;
@@ -205,6 +225,8 @@ pub(crate) fn open(
             SEGMENT_HEADER
         };
         at = Some((id, replay.segment(&scan, start)?));
+        done.bytes = done.total.min(done.bytes.saturating_add(segment_size));
+        progress(done);
     }
     missing_segments(&files, &mut replay)?;
     let last = tail
