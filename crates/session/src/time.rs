@@ -147,7 +147,6 @@ impl Timestamp {
 
     /// Reads a time of RFC 3339, cut to the second; `None` when it is none, or before 1970.
     #[must_use]
-    #[cfg(feature = "std")]
     pub fn from_iso(text: &str) -> Option<Self> {
         if let Some(time) = text.as_bytes().try_into().ok().and_then(Self::from_text) {
             return Some(time);
