@@ -1,12 +1,9 @@
 //! Revocations in memory, bounded, with a numbered feed that any bus can carry to other servers.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,7 +11,9 @@ use parking_lot::{Mutex, RwLock};
 use siphasher::sip::SipHasher13;
 use zeroize::Zeroizing;
 
+use super::ended::Ended;
 use super::filter::Filter;
+use super::known::{Held, Prefix, Sender, Shared, Writer};
 use super::message::{Change, Message, Snapshot};
 use super::set::Set;
 use super::waiters::Waiters;
@@ -45,57 +44,6 @@ pub enum WhenStale {
     /// Refuse them too, but who can wait asks the log first: `AskLayer` does, or [`Sessions`](crate::Sessions) after
     /// `RevocationFeed::ask` (feature `feed`).
     AskStore,
-}
-
-#[derive(Clone, Copy)]
-struct Held {
-    /// The lowest generation that still holds.
-    generation: u64,
-    forget_at: Timestamp,
-}
-
-#[derive(Clone, Copy)]
-struct Prefix {
-    hash: u64,
-    length: u8,
-    before: Timestamp,
-    forget_at: Timestamp,
-}
-
-struct Sender {
-    sent: u64,
-    heard: Timestamp,
-}
-
-/// What is changed by one writer at a time.
-#[derive(Default)]
-struct Writer {
-    /// Our own number of the last message; numbers follow changes.
-    sent: u64,
-    senders: HashMap<u64, Sender>,
-    swept: Timestamp,
-}
-
-struct Shared {
-    sessions: Set,
-    subjects: RwLock<HashMap<u64, Held>>,
-    /// So that a check takes a lock only for a subject that was ended.
-    subjects_filter: Filter,
-    subjects_held: AtomicUsize,
-    prefixes: ArcSwap<Vec<Prefix>>,
-    /// So that a check does not even look when there is none.
-    prefixes_held: AtomicUsize,
-    /// Sessions that authenticated before this have ended.
-    not_before: AtomicU64,
-    /// When it was last known that nothing is missing; zero before the first snapshot.
-    current_at: AtomicU64,
-    waiters: Waiters,
-    writer: Mutex<Writer>,
-    origin: u64,
-    key: Zeroizing<[u8; 32]>,
-    session_hash: SipHasher13,
-    subject_hash: SipHasher13,
-    lifetime: Duration,
 }
 
 /// Revocations in memory, bounded, with a numbered feed that any bus can carry to other servers.
@@ -496,61 +444,6 @@ impl MemoryRevocations {
     }
 }
 
-impl Shared {
-    fn refill_subjects(&self, subjects: &HashMap<u64, Held>) {
-        self.subjects_filter
-            .refill(subjects.len(), subjects.keys().copied());
-    }
-
-    fn generation(&self, subject: u64) -> u64 {
-        if !self.subjects_filter.may_hold(subject) {
-            return 0;
-        }
-        self.subjects
-            .read()
-            .get(&subject)
-            .map_or(0, |held| held.generation)
-    }
-
-    /// An entry stops counting before it is forgotten, so that a login on a server that has
-    /// forgotten it already, or never knew it, holds on one whose clock is behind.
-    #[inline]
-    fn is_revoked(&self, token: &RevocationQuery<'_>, now: Timestamp) -> bool {
-        token.authenticated_at.as_secs() < self.not_before.load(Ordering::Acquire)
-            || self
-                .sessions
-                .counts(self.session_hash.hash(&token.session.0), now)
-            || self.is_subject_revoked(token, now)
-            || self.is_prefix_revoked(token, now)
-    }
-
-    fn is_subject_revoked(&self, token: &RevocationQuery<'_>, now: Timestamp) -> bool {
-        if self.subjects_held.load(Ordering::Acquire) == 0 {
-            return false;
-        }
-        let hash = self.subject_hash.hash(token.subject.as_bytes());
-        if !self.subjects_filter.may_hold(hash) {
-            return false;
-        }
-        let subjects = self.subjects.read();
-        let held = subjects.get(&hash).filter(|held| held.forget_at > now);
-        held.is_some_and(|held| token.generation < held.generation)
-    }
-
-    fn is_prefix_revoked(&self, token: &RevocationQuery<'_>, now: Timestamp) -> bool {
-        if self.prefixes_held.load(Ordering::Acquire) == 0 {
-            return false;
-        }
-        let prefixes = self.prefixes.load();
-        prefixes.iter().any(|prefix| {
-            let start = token.subject.as_bytes().get(..prefix.length.into());
-            prefix.forget_at > now
-                && token.authenticated_at < prefix.before
-                && start.is_some_and(|start| self.subject_hash.hash(start) == prefix.hash)
-        })
-    }
-}
-
 impl Revocations for MemoryRevocations {
     fn check(&self, token: &RevocationQuery<'_>, now: Timestamp) -> Verdict {
         if let Some((_, when)) = self.following {
@@ -595,42 +488,6 @@ impl Revocations for MemoryRevocations {
             now,
             shared,
         }
-    }
-}
-
-struct Ended {
-    shared: Arc<Shared>,
-    id: u64,
-    hashes: [u64; 2],
-    session: SessionId,
-    subject: String,
-    generation: u64,
-    authenticated_at: Timestamp,
-    now: Timestamp,
-}
-
-impl Future for Ended {
-    type Output = ();
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // First the waker, then the look: what comes between wakes.
-        self.shared.waiters.wait(self.id, cx.waker());
-        let token = RevocationQuery {
-            session: self.session,
-            subject: &self.subject,
-            generation: self.generation,
-            authenticated_at: self.authenticated_at,
-        };
-        if self.shared.is_revoked(&token, self.now) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.shared.waiters.leave(self.id, self.hashes);
     }
 }
 

@@ -3,9 +3,11 @@
 //! Changes form a merge: each is a maximum over what is known, so the order and the number of times
 //! they arrive does not matter. Only a missing one does, and sequence numbers show it.
 
+mod ended;
 #[cfg(feature = "feed")]
 mod feed;
 mod filter;
+mod known;
 mod memory;
 mod message;
 #[cfg(feature = "redis")]
