@@ -171,9 +171,20 @@ impl Rendezvous {
     fn top(&self, key: Key, top: &mut [Ranked]) -> usize {
         let mut count = 0;
         for class in &self.classes {
-            let ranks: [Rank; INLINE] = self.scanner.top(key, self.of(class));
-            for rank in ranks.iter().take(class.nodes.len()) {
-                let next = self.ranked(class, *rank);
+            let nodes = self.of(class);
+            let mut ranks = [Rank::LAST; INLINE];
+            let wanted = class.nodes.len().min(top.len());
+            match wanted {
+                0 | 1 => {
+                    let at = self.scanner.first(key, nodes);
+                    ranks[0] = key.rank(nodes.seeds[at], mix::to_u32(at));
+                }
+                2 => ranks[..2].copy_from_slice(&self.scanner.few::<2>(key, nodes)),
+                3 => ranks[..3].copy_from_slice(&self.scanner.few::<3>(key, nodes)),
+                _ => ranks = self.scanner.top(key, nodes),
+            }
+            for rank in ranks.into_iter().take(wanted) {
+                let next = self.ranked(class, rank);
                 let mut place = count;
                 while place > 0 && next.order(&top[place - 1]).is_lt() {
                     place -= 1;
@@ -320,6 +331,26 @@ mod tests {
             assert_eq!(placement.owner(hash).get(), all[0].node);
         }
         assert!(ties > 5, "{ties}");
+    }
+
+    #[test]
+    fn few_of_several_weights_are_the_first_of_all() {
+        for count in [1, 2, 3, 5, 40, 130] {
+            let weight = |n: u32| [1.0, 2.5, 0.5, 1.0][n as usize % 4];
+            let member = |n| crate::Member::new(alloc::format!("n{n}")).with_weight(weight(n));
+            let members = Members::new((0..count).map(member)).unwrap();
+            let placement = Rendezvous::new(&members).unwrap();
+            for hash in (0..300).map(|n| Xxh3::new().hash_u64(n)) {
+                let all = placement.all(Key(hash));
+                for wanted in 0..10 {
+                    let mut out = [NodeIx::default(); 10];
+                    let found = placement.owners(hash, &mut out[..wanted]);
+                    let nodes = all.iter().take(wanted).map(|ranked| ranked.node);
+                    assert!(out[..found].iter().map(|node| node.get()).eq(nodes));
+                }
+                assert_eq!(placement.owner(hash).get(), all[0].node);
+            }
+        }
     }
 
     #[test]

@@ -75,6 +75,12 @@ impl Scanner {
     pub(super) fn firsts<const K: usize>(self, key: Key, nodes: Nodes<'_>) -> [u32; K] {
         scalar::top(key, nodes).map(Rank::at)
     }
+
+    /// The first K of the order, of at least so many nodes.
+    #[inline]
+    pub(super) fn few<const K: usize>(self, key: Key, nodes: Nodes<'_>) -> Top<K> {
+        scalar::top(key, nodes)
+    }
 }
 
 #[cfg(feature = "simd")]
@@ -110,6 +116,17 @@ impl Scanner {
     pub(super) fn firsts<const K: usize>(self, key: Key, nodes: Nodes<'_>) -> [u32; K] {
         fearless_simd::dispatch!(self.level, simd => firsts::firsts(simd, key, nodes))
             .unwrap_or_else(|| self.top(key, nodes).map(Rank::at))
+    }
+
+    /// The first K of the order, of at least so many nodes, where K is two or three. (Apart from
+    /// [`firsts`](Self::firsts), because that is faster while it is called at one place.)
+    #[inline]
+    pub(super) fn few<const K: usize>(self, key: Key, nodes: Nodes<'_>) -> Top<K> {
+        fearless_simd::dispatch!(self.level, simd => {
+            firsts::firsts::<_, K>(simd, key, nodes)
+                .map(|places| places.map(|at| key.rank(nodes.seeds[at as usize], at)))
+        })
+        .unwrap_or_else(|| self.top(key, nodes))
     }
 }
 
@@ -175,6 +192,7 @@ mod tests {
             }
             if count > 2 {
                 assert_eq!(scanner.firsts::<3>(key, nodes), three);
+                assert_eq!(scanner.few::<3>(key, nodes), scalar::top(key, nodes));
             }
         }
     }
