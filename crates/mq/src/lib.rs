@@ -81,6 +81,7 @@ mod shell;
 mod state;
 mod stats;
 mod storage;
+mod sync;
 mod traits;
 mod weak;
 

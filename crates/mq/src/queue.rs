@@ -4,10 +4,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::error::{OpenError, PublishError, TopicError};
 use crate::group::Group;
@@ -21,6 +18,8 @@ use crate::shell::{self, Clock, Committed, Committer, Core, NotCommitted, Pace, 
 use crate::state::{Batch, Limits, Refused, Staged};
 use crate::stats::Stats;
 use crate::storage::{DiskStorage, Storage};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex};
 
 /// Settings of a queue. Made by [`Queue::options`].
 #[derive(Debug, Clone)]
@@ -133,7 +132,7 @@ impl Options {
         let (core, lock, recovery) = self.assemble(Arc::new(storage), Clock::wall())?;
         let core = Arc::new(core);
         let for_thread = Arc::clone(&core);
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("mq-committer".into())
             .spawn(move || {
                 shell::run(&for_thread);
@@ -190,7 +189,7 @@ impl Options {
         let core = Core {
             committer: Mutex::new(committer),
             state: Mutex::new(opened.state),
-            kick: Condvar::new(),
+            kick: Condvar::default(),
             reader,
             clock: Clock::starting_at(opened.time),
         };

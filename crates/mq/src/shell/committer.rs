@@ -49,10 +49,6 @@ pub(crate) struct Committer {
 pub(super) struct Done {
     /// Those whose wait is over.
     pub(super) wake: Vec<Waker>,
-    /// The one who commits next.
-    pub(super) leader: Option<Waker>,
-    /// Whether the committer's thread is wanted.
-    pub(super) kick: bool,
 }
 
 impl Committer {
@@ -85,7 +81,7 @@ impl Committer {
             // A snapshot that fails is tried again after the next segment.
             self.snapshot_segment = self.writer.segment();
             self.relocate(core, now);
-            while let Some(done) = self.commit(core, now, false) {
+            while let Some(done) = self.commit(core, now) {
                 done.wake.into_iter().for_each(Waker::wake);
             }
             if self.snapshot(core).is_err() {
@@ -93,7 +89,7 @@ impl Committer {
             }
         }
         self.bury(core, now);
-        match self.commit(core, now, false) {
+        match self.commit(core, now) {
             Some(done) => {
                 done.wake.into_iter().for_each(Waker::wake);
                 self.refused.is_none()
@@ -117,9 +113,8 @@ impl Committer {
                 .is_some_and(|at| at < self.sleeps_until)
     }
 
-    /// Commits the oldest chunk, if there is one, or is told of the refusal. Returns whom to wake; who `hands_over`
-    /// leaves the next commit to somebody who waits.
-    pub(super) fn commit(&mut self, core: &Core, now: u64, hands_over: bool) -> Option<Done> {
+    /// Commits the oldest chunk, if there is one, or is told of the refusal. Returns whom to wake.
+    pub(super) fn commit(&mut self, core: &Core, now: u64) -> Option<Done> {
         if self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
@@ -135,11 +130,8 @@ impl Committer {
             Err(e) => {
                 self.refused = Some(chunk);
                 let wake = self.refuse(core, now, &e);
-                return Some(Done {
-                    wake,
-                    leader: None,
-                    kick: true,
-                });
+                core.state.lock().chores = true;
+                return Some(Done { wake });
             }
         };
         core.reader.remember(done.pos, done.frame);
@@ -151,16 +143,9 @@ impl Committer {
         let mut state = core.state.lock();
         state.remap(&done.moved);
         state.committed(chunk, bytes, done.pos, done.synced, now);
-        let staged = state.wants_commit(now);
-        let leader = if staged && hands_over {
-            state.next_leader()
-        } else {
-            None
-        };
         state.chores |= self.has_chores() || !state.dying.is_empty();
-        let kick = state.chores || (staged && leader.is_none());
         let wake = std::mem::take(&mut state.wake);
-        Some(Done { wake, leader, kick })
+        Some(Done { wake })
     }
 
     fn refuse(&mut self, core: &Core, now: u64, e: &std::io::Error) -> Vec<Waker> {
@@ -358,7 +343,7 @@ pub(crate) fn run(core: &Core) {
         if more {
             continue;
         }
-        let mut state = core.state.lock();
+        let state = core.state.lock();
         if state.closed {
             drop(state);
             core.committer.lock().finish(core);
@@ -373,6 +358,6 @@ pub(crate) fn run(core: &Core) {
         let wait = next.map_or(60_000_000, |at| {
             at.saturating_sub(now).clamp(200, 60_000_000)
         });
-        core.kick.wait_for(&mut state, Duration::from_micros(wait));
+        core.kick.wait_for(state, Duration::from_micros(wait));
     }
 }

@@ -6,12 +6,11 @@ mod wait;
 use std::task::Waker;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::log::codec::micros;
 use crate::log::format::{Pos, segment_name};
 use crate::log::reader::SegmentReader;
 use crate::state::State;
+use crate::sync::{Condvar, Mutex};
 
 pub(crate) use committer::{Committer, Pace, run};
 pub(crate) use wait::{Committed, NotCommitted, block_on};
@@ -72,7 +71,7 @@ impl Core {
         let (out, wake, kick) = {
             let mut state = self.state.lock();
             let out = f(&mut state, now);
-            let nudge = std::mem::take(&mut state.nudge) && !wait::LEADS.get();
+            let nudge = std::mem::take(&mut state.nudge) && !wait::leads();
             let kick = std::mem::take(&mut state.kick) || nudge;
             (out, std::mem::take(&mut state.wake), kick)
         };
@@ -89,18 +88,26 @@ impl Core {
         let Some(mut committer) = self.committer.try_lock() else {
             return false;
         };
-        let Some(done) = committer.commit(self, self.clock.now(), true) else {
-            return false;
-        };
+        let now = self.clock.now();
+        let done = committer.commit(self, now);
+        // Let go before looking who comes next: who stages after the look finds it free.
         drop(committer);
+        let (leader, kick) = {
+            let mut state = self.state.lock();
+            let staged = state.wants_commit(now);
+            let leader = if staged { state.next_leader() } else { None };
+            let kick = state.chores || (staged && leader.is_none());
+            (leader, kick)
+        };
         // The one who commits next first, then those whose wait is over.
-        if done.kick {
+        if kick {
             self.kick.notify_one();
         }
-        done.leader
-            .into_iter()
-            .chain(done.wake)
-            .for_each(Waker::wake);
+        leader.into_iter().for_each(Waker::wake);
+        let Some(done) = done else {
+            return false;
+        };
+        done.wake.into_iter().for_each(Waker::wake);
         true
     }
 }

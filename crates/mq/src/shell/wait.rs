@@ -4,19 +4,24 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::Instant;
 
 use super::{Core, instant};
 use crate::options::Durability;
 use crate::state::{State, Waiter};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{AtomicBool, thread_local};
 
 thread_local! {
     /// Whether this thread is in [`block_on`]: what it stages it commits itself, so the committer's thread is
     /// not woken for it.
-    pub(super) static LEADS: Cell<bool> = const { Cell::new(false) };
+    static LEADS: Cell<bool> = const { Cell::new(false) };
+}
+
+pub(super) fn leads() -> bool {
+    LEADS.with(Cell::get)
 }
 
 /// Waits until a ticket is written or synced.
@@ -59,7 +64,7 @@ impl Future for Committed {
         if self.durability == Durability::Buffered {
             return Poll::Ready(Ok(()));
         }
-        let leads = LEADS.get();
+        let leads = leads();
         loop {
             let mut state = self.core.state.lock();
             if let Some(outcome) = self.outcome(&state) {
@@ -121,9 +126,9 @@ pub(crate) fn block_on<F: Future>(
         let mut cx = Context::from_waker(waker);
         let mut future = pin!(future);
         loop {
-            LEADS.set(true);
+            LEADS.with(|l| l.set(true));
             let polled = future.as_mut().poll(&mut cx);
-            LEADS.set(false);
+            LEADS.with(|l| l.set(false));
             if let Poll::Ready(out) = polled {
                 return Some(out);
             }
