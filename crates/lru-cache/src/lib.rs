@@ -94,6 +94,8 @@ mod life;
 mod list;
 #[cfg(feature = "std")]
 pub mod load;
+#[cfg(feature = "std")]
+mod lock;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod policy;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::lock::Mutex;
 
 use super::LoadError;
 use crate::life::Life;
@@ -255,7 +255,6 @@ impl<K: Hash + Eq, V, E, P: Policy, S: BuildHasher> Shared<K, V, E, P, S> {
 impl<K: Hash + Eq + Clone, V: Clone, E, P: Policy, S: BuildHasher> Shared<K, V, E, P, S> {
     /// The flight of a key that one may still join, or a new one that the caller leads.
     pub(super) fn join(self: &Arc<Self>, key: &K) -> Result<Joined<K, V, E, P, S>, LoadError<E>> {
-        let lease = Arc::new(self.cache.lease(key));
         let now = if self.settings.deadline == Duration::MAX {
             Duration::ZERO
         } else {
@@ -277,6 +276,8 @@ impl<K: Hash + Eq + Clone, V: Clone, E, P: Policy, S: BuildHasher> Shared<K, V, 
             let flights = flights.len();
             return Err(LoadError::Busy { flights });
         }
+        // Only who leads needs one.
+        let lease = Arc::new(self.cache.lease(key));
         let flight = Arc::new(Flight::new());
         let under = Under {
             flight: Arc::clone(&flight),

@@ -30,6 +30,7 @@ pub use refresh::{Found, Refresh, early};
 pub use write::{Batch, Full, WriteBehind};
 
 use crate::life::Life;
+use crate::lock::thread;
 use crate::policy::{Adaptive, Policy};
 use crate::sync::Cache;
 
@@ -296,13 +297,13 @@ where
 
 /// Runs a future on this thread, for `wait` at most.
 fn block_on<F: Future>(future: F, wait: Option<Duration>) -> Option<F::Output> {
-    struct Thread(std::thread::Thread);
+    struct Thread(thread::Thread);
     impl Wake for Thread {
         fn wake(self: Arc<Self>) {
             self.0.unpark();
         }
     }
-    let waker = Waker::from(Arc::new(Thread(std::thread::current())));
+    let waker = Waker::from(Arc::new(Thread(thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
     let start = wall();
@@ -312,9 +313,9 @@ fn block_on<F: Future>(future: F, wait: Option<Duration>) -> Option<F::Output> {
         }
         // A wake between the poll and here leaves a token, so that this returns at once.
         match wait.map(|wait| wait.saturating_sub(wall().saturating_duration_since(start))) {
-            None => std::thread::park(),
+            None => thread::park(),
             Some(Duration::ZERO) => return None,
-            Some(left) => std::thread::park_timeout(left),
+            Some(left) => thread::park_timeout(left),
         }
     }
 }

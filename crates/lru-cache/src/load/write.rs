@@ -6,7 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 
-use parking_lot::Mutex;
+use crate::lock::Mutex;
 
 use super::ReadThrough;
 use crate::policy::Policy;
