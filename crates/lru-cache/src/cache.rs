@@ -43,7 +43,7 @@ impl<K, V, S> Builder<K, V, S> {
     {
         // Of entries that are weighed nobody knows how many there will be.
         let expected = self.weigher.as_ref().map_or(self.capacity, |_| 0);
-        let mut engine = Engine::new(self.hasher, expected);
+        let mut engine = Engine::new(self.hasher, expected, P::default());
         if self.lives.prompt {
             engine.expire_promptly();
         }
@@ -360,6 +360,17 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     #[must_use]
     pub fn memory_used(&self) -> usize {
         self.engine.memory()
+    }
+
+    /// Checks what must hold between any two calls: for tests of whatever this is built on. O(entries).
+    ///
+    /// # Panics
+    ///
+    /// If something does not.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        self.engine.validate();
+        assert!(self.weight() <= self.capacity, "the capacity is a bound");
     }
 
     /// What happened so far.

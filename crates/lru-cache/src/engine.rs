@@ -96,7 +96,7 @@ pub(crate) struct Engine<K, V, P, S> {
 }
 
 impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
-    pub(crate) fn new(hasher: S, expected: u64) -> Self {
+    pub(crate) fn new(hasher: S, expected: u64, policy: P) -> Self {
         Self {
             index: Index::new(0),
             entries: Vec::new(),
@@ -108,7 +108,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
             pins: Vec::new(),
             pinned: Arc::default(),
             wheel: None,
-            policy: P::default(),
+            policy,
             hasher,
             expected: usize::try_from(expected).unwrap_or(usize::MAX),
             stats: Stats::default(),
@@ -548,6 +548,36 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Engine<K, V, P, S> {
             .iter()
             .enumerate()
             .map(|(slot, (key, value))| (key, value, self.expires(slot_at(slot))))
+    }
+
+    /// Checks what must hold between any two calls. O(entries).
+    ///
+    /// # Panics
+    ///
+    /// If something does not.
+    pub(crate) fn validate(&self) {
+        let entries = self.entries.len();
+        let mut weight = 0;
+        for (slot, (key, _)) in self.entries.iter().enumerate() {
+            let slot = slot_at(slot);
+            let found = self.index.find(self.hash(key), |at| at == slot);
+            assert_eq!(found, Some(slot), "the index leads to each entry");
+            weight += self.weight(slot);
+        }
+        assert_eq!(self.stats.weight, weight, "the weights add up");
+        assert_eq!(self.stats.entries, entries as u64, "and so do the entries");
+        let columns = [
+            self.weights.len(),
+            self.ends.len(),
+            self.idles.len(),
+            self.tags.len(),
+        ];
+        assert!(columns.iter().all(|len| *len == 0 || *len == entries));
+        assert!(!self.plain || columns == [0; 4], "no column is in use");
+        let mut order = self.policy.order();
+        order.sort_unstable();
+        let all = order.iter().copied().eq(0..slot_at(entries));
+        assert!(order.is_empty() || all, "the policy knows each slot once");
     }
 
     /// Bytes on the heap, without what keys and values own there.

@@ -8,33 +8,9 @@
 
 mod simulators;
 
-use std::hash::{BuildHasher, Hasher};
-
-use simulators::{Simulator, mix};
-use stackbeam_lru_cache::{Builder, Cache, Policy};
-
-/// Hashes as the simulators do.
-#[derive(Debug, Clone, Copy, Default)]
-struct Mix(u64);
-
-impl BuildHasher for Mix {
-    type Hasher = Self;
-    fn build_hasher(&self) -> Self {
-        Self(0)
-    }
-}
-
-impl Hasher for Mix {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("keys are u64");
-    }
-    fn write_u64(&mut self, key: u64) {
-        self.0 = mix(key);
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
+use simulators::Simulator;
+use simulators::agreement::agree;
+use stackbeam_lru_cache::Policy;
 
 /// Numbers in LEB128.
 fn numbers(mut bytes: &[u8]) -> Vec<u64> {
@@ -68,113 +44,62 @@ fn capacities(trace: &[u64]) -> Vec<usize> {
     vec![1, distinct / 1000, distinct / 50]
 }
 
-/// Returns the misses.
-fn agree<P: Policy>(trace: &[(u64, u64)], capacity: usize, simulator: &mut dyn Simulator) -> usize {
-    let mut cache: Cache<u64, u64, P, Mix> = Builder::new(capacity as u64)
-        .with_weigher(|_, weight| *weight)
-        .with_hasher(Mix::default())
-        .build();
-    agree_with(&mut cache, trace, simulator)
-}
-
-fn agree_with<P: Policy>(
-    cache: &mut Cache<u64, u64, P, Mix>,
-    trace: &[(u64, u64)],
-    simulator: &mut dyn Simulator,
-) -> usize {
-    let mut misses = 0;
-    for (at, &(key, weight)) in trace.iter().enumerate() {
-        let hit = cache.get(&key).is_some();
-        if !hit {
-            misses += 1;
-            let _refused = cache.try_insert(key, weight);
-        }
-        let wanted = simulator.ask(key, weight);
-        assert_eq!(hit, wanted, "capacity {}, request {at}", cache.capacity());
-        assert!(cache.weight() <= cache.capacity());
-    }
-    misses
-}
-
 fn unweighed<P: Policy, T: Simulator>(simulator: impl Fn(usize) -> T) {
-    for trace in traces() {
-        let trace: Vec<(u64, u64)> = trace.into_iter().map(|key| (key, 1)).collect();
-        let keys: Vec<u64> = trace.iter().map(|(key, _)| *key).collect();
-        for capacity in capacities(&keys) {
-            let mut cache = Builder::new(capacity as u64)
-                .with_hasher(Mix::default())
-                .build::<P>();
-            let misses = agree_with(&mut cache, &trace, &mut simulator(capacity));
-            assert!(misses > 0 && misses <= trace.len());
-        }
-    }
+    simulators::agreement::unweighed::<P, T>(&traces(), capacities, simulator);
 }
 
 mod policies {
-    use super::simulators::{Adaptive, Arc, Clock, Fifo, Gdsf, Lfu, Line, Lru, Sieve, WTinyLfu};
-    use super::simulators::{s3_fifo, two_q};
-    use super::{agree, numbers, unweighed};
+    use super::{agree, numbers, simulators, unweighed};
     use stackbeam_lru_cache as ours;
 
     #[test]
     fn fifo() {
-        unweighed::<ours::Fifo, _>(|capacity| Fifo(capacity, Line::default()));
+        unweighed::<ours::Fifo, _>(simulators::fifo);
     }
 
     #[test]
     fn lru() {
-        unweighed::<ours::Lru, _>(|capacity| Lru(capacity, Line::default()));
+        unweighed::<ours::Lru, _>(simulators::lru);
     }
 
     #[test]
     fn clock() {
-        unweighed::<ours::Clock, _>(|capacity| {
-            Clock(capacity, Line::default(), Default::default())
-        });
+        unweighed::<ours::Clock, _>(simulators::clock);
     }
 
     #[test]
     fn sieve() {
-        unweighed::<ours::Sieve, _>(|capacity| Sieve {
-            capacity,
-            ..Sieve::default()
-        });
+        unweighed::<ours::Sieve, _>(simulators::sieve);
     }
 
     #[test]
     fn lfu() {
-        unweighed::<ours::Lfu, _>(|capacity| Lfu {
-            capacity,
-            ..Lfu::default()
-        });
+        unweighed::<ours::Lfu, _>(simulators::lfu);
     }
 
     #[test]
     fn arc() {
-        unweighed::<ours::Arc, _>(|c| Arc {
-            c,
-            ..Arc::default()
-        });
+        unweighed::<ours::Arc, _>(simulators::arc);
     }
 
     #[test]
     fn w_tiny_lfu() {
-        unweighed::<ours::WTinyLfu, _>(WTinyLfu::new);
+        unweighed::<ours::WTinyLfu, _>(simulators::WTinyLfu::new);
     }
 
     #[test]
     fn s3_fifo_and_its_memory_of_departures() {
-        unweighed::<ours::S3Fifo, _>(s3_fifo);
+        unweighed::<ours::S3Fifo, _>(simulators::s3_fifo);
     }
 
     #[test]
     fn clock_2q_plus() {
-        unweighed::<ours::TwoQ, _>(two_q);
+        unweighed::<ours::TwoQ, _>(simulators::two_q);
     }
 
     #[test]
     fn adaptive() {
-        unweighed::<ours::Adaptive, _>(Adaptive::new);
+        unweighed::<ours::Adaptive, _>(simulators::Adaptive::new);
     }
 
     #[test]
@@ -182,10 +107,7 @@ mod policies {
         let sized = numbers(include_bytes!("traces/p12x-sized.leb128"));
         let trace: Vec<(u64, u64)> = sized.chunks_exact(2).map(|two| (two[0], two[1])).collect();
         for capacity in [64, 1_000, 20_000, 200_000] {
-            let mut simulator = Gdsf {
-                capacity,
-                ..Gdsf::default()
-            };
+            let mut simulator = simulators::gdsf(capacity);
             let misses = agree::<ours::Gdsf>(&trace, capacity as usize, &mut simulator);
             assert!(misses > 0 && misses < trace.len());
         }

@@ -1,91 +1,126 @@
 //! The default: S3-FIFO's queues with a correlation window, their settings chosen by simulation.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
+use super::ghost::Counted;
 use super::queues::{Main, Queues, Settings};
 use super::shadow::Shadow;
 use super::{Outlook, Policy};
 
 /// Entries of a cache in miniature, at least, if the cache itself has so many.
-const SHADOW_MIN: usize = 64;
+const SHADOW_MIN: usize = 128;
 /// A cache in miniature has so many times fewer entries than the cache, at most.
-const SHADOW_SCALE: usize = 256;
+const SHADOW_SCALE: usize = 512;
 /// Requests between two choices, for each entry of the capacity.
 const CHOOSE_AFTER: u64 = 2;
 /// How much a period's misses still count in the next one.
-const MEMORY: f64 = 0.9;
+const MEMORY: f64 = 0.98;
 /// Other settings must have had so many of the present ones' misses, or fewer.
-const WORTH_IT: f64 = 0.995;
+const WORTH_IT: f64 = 0.99;
 
 /// Ghosts that the greatest share needs, in thousandths of the slots.
-const GHOSTS: usize = 3000;
+const GHOSTS: usize = 1700;
 
-const fn setting(small: u16, window: u16, main: Main, ghost: u16) -> Settings {
+const fn queues(small: u16, window: u16, ghost: u16) -> Settings {
     Settings {
         small,
         window,
         reads: 1,
-        main,
+        main: Main::Clock,
         ghost,
+        admit: false,
     }
 }
 
-/// Wide and narrow small queues, windows and memories: of those that were tried on traces, the ones that
-/// were best somewhere.
+const fn admitting(small: u16, main: Main) -> Settings {
+    Settings {
+        small,
+        window: 0,
+        reads: 1,
+        main,
+        ghost: 0,
+        admit: true,
+    }
+}
+
+/// Wide and narrow small queues, windows and memories, with and without admission by frequency: of those
+/// that were tried on traces, the ones that were best somewhere.
 const SETTINGS: [Settings; 9] = [
-    setting(100, 300, Main::Clock, 1000),
-    setting(10, 0, Main::Clock, 1000),
-    setting(300, 300, Main::Clock, 1000),
-    setting(700, 0, Main::Clock, 1000),
-    setting(20, 0, Main::Sieve, 1000),
-    setting(100, 300, Main::Clock, 3000),
-    setting(300, 900, Main::Clock, 2000),
-    setting(400, 900, Main::Clock, 1000),
-    setting(500, 100, Main::Clock, 1000),
+    queues(100, 300, 1000),
+    queues(200, 300, 1700),
+    queues(700, 0, 1700),
+    queues(10, 0, 1000),
+    queues(300, 300, 1000),
+    Settings {
+        main: Main::Sieve,
+        ..queues(400, 300, 1000)
+    },
+    admitting(10, Main::Clock),
+    admitting(10, Main::Sieve),
+    admitting(200, Main::Clock),
 ];
 
 /// The default: S3-FIFO's queues with the correlation window of [`TwoQ`](super::TwoQ), whose settings
 /// follow the traffic.
 ///
 /// Nine settings (how large the small queue is, how much of it is the window, how the main queue finds who
-/// leaves, how many departures are remembered) each run a cache in miniature over the hashes of a sample
+/// leaves, how many departures are remembered, and whether the main queue takes only who was asked for more
+/// often than the one who would leave it, as in TinyLFU) each run a cache in miniature over the hashes of a sample
 /// of the keys, in the manner of miniature simulation (Waldspurger and others, USENIX ATC 2017). After two
 /// requests for each entry, the one with the fewest misses is taken. A change moves no entry.
 ///
-/// A hit writes one byte, but for a key of the sample (one in 256, more in caches below 16 384 entries: one
-/// in 16 at 1000 entries, every one below 128) it runs nine small caches. Takes 16 bytes a slot.
+/// A hit writes one byte, but for a key of the sample (one in 512, more in caches below 65 536 entries: one
+/// in 4 at 1000 entries, every one below 256) it runs nine small caches. Takes 16 bytes a slot.
 #[derive(Debug)]
 pub struct Adaptive {
-    queues: Queues,
+    queues: Queues<Counted>,
+    /// Which settings are in force.
+    present: usize,
+    /// Which settings the simulation has chosen last, for all shards.
+    chosen: Arc<AtomicUsize>,
+    /// How many shards follow our simulation, with us; 0 if we follow another's.
+    shards: usize,
     shadows: Vec<Shadow>,
     /// The present settings with half, all and twice the capacity.
     others: Vec<Shadow>,
     /// Requests of the sample, of which older ones count as their misses do.
     sampled: f64,
-    /// A key is in the sample if these bits of its hash are 0.
+    /// A key is in the sample if these bits of its hash are as `sample` says.
     mask: u64,
+    sample: u64,
     asked: u64,
     period: u64,
 }
 
 impl Default for Adaptive {
     fn default() -> Self {
-        Self {
-            queues: Queues::new(SETTINGS[0]),
-            shadows: Vec::new(),
-            others: Vec::new(),
-            sampled: 0.0,
-            mask: 0,
-            asked: 0,
-            period: u64::MAX,
-        }
+        Self::new(1, Arc::default())
     }
 }
 
 impl Adaptive {
+    fn new(shards: usize, chosen: Arc<AtomicUsize>) -> Self {
+        Self {
+            queues: Queues::new(SETTINGS[0]),
+            present: 0,
+            chosen,
+            shards,
+            shadows: Vec::new(),
+            others: Vec::new(),
+            sampled: 0.0,
+            mask: 0,
+            // With a mask of 0, no hash is like 1: who has no simulation has no sample.
+            sample: 1,
+            asked: 0,
+            period: u64::MAX,
+        }
+    }
+
     #[inline]
     fn sampled(&self, hash: u64) -> bool {
-        hash >> 42 & self.mask == 0
+        hash >> 42 & self.mask == self.sample
     }
 
     fn ask(&mut self, hash: u64) {
@@ -101,27 +136,33 @@ impl Adaptive {
     }
 
     fn choose(&mut self) {
-        let misses = |settings: Settings| {
-            self.shadows
-                .iter()
-                .find(|shadow| shadow.settings() == settings)
-                .map_or(f64::MAX, |shadow| shadow.misses)
-        };
-        let present = misses(self.queues.settings);
-        if let Some(best) = self
+        let fewest = self
             .shadows
             .iter()
-            .min_by(|one, other| one.misses.total_cmp(&other.misses))
-            && best.misses < present * WORTH_IT
+            .enumerate()
+            .min_by(|(_, one), (_, other)| one.misses.total_cmp(&other.misses));
+        if let Some((at, best)) = fewest
+            && best.misses < self.shadows[self.present].misses * WORTH_IT
         {
-            let settings = best.settings();
-            self.queues.settings = settings;
+            self.chosen.store(at, Ordering::Relaxed);
+            self.follow();
+            let settings = SETTINGS[at];
             self.others.iter_mut().for_each(|other| other.set(settings));
         }
         for shadow in self.shadows.iter_mut().chain(&mut self.others) {
             shadow.misses *= MEMORY;
         }
         self.sampled *= MEMORY;
+    }
+
+    /// Puts in force what was chosen.
+    #[inline]
+    fn follow(&mut self) {
+        let chosen = self.chosen.load(Ordering::Relaxed);
+        if self.present != chosen {
+            self.present = chosen;
+            self.queues.settings = SETTINGS[chosen];
+        }
     }
 }
 
@@ -159,7 +200,16 @@ impl Policy for Adaptive {
 
     #[inline]
     fn victim(&mut self, _newcomer: Option<u64>) -> Option<u32> {
+        self.follow();
         self.queues.victim()
+    }
+
+    /// The first shard's keys are a sample of all keys: the simulation of it is that of all shards.
+    fn shards(shards: usize) -> Vec<Self> {
+        let chosen = Arc::default();
+        (0..shards)
+            .map(|shard| Self::new(if shard == 0 { shards } else { 0 }, Arc::clone(&chosen)))
+            .collect()
     }
 
     const SHARES_HITS: bool = true;
@@ -180,22 +230,28 @@ impl Policy for Adaptive {
 
     fn reserve(&mut self, slots: usize) {
         self.queues.reserve(slots, slots * GHOSTS / 1000);
-        let mut scale = 1;
-        while scale < SHADOW_SCALE && slots / (scale * 2) >= SHADOW_MIN {
+        if self.shards == 0 {
+            return;
+        }
+        let whole = slots * self.shards;
+        // Our keys are one in so many of all already.
+        let mut scale = self.shards;
+        while scale < SHADOW_SCALE && whole / (scale * 2) >= SHADOW_MIN {
             scale *= 2;
         }
-        let capacity = (slots / scale).max(1);
-        self.mask = scale as u64 - 1;
+        let capacity = (whole / scale).max(1);
+        self.mask = (scale / self.shards) as u64 - 1;
+        self.sample = 0;
         self.period = CHOOSE_AFTER * capacity as u64;
         self.asked = 0;
         let present = self.queues.settings;
         self.others = [capacity.div_ceil(2), capacity, capacity * 2]
-            .map(|capacity| Shadow::with_ghosts(present, capacity, GHOSTS))
+            .map(|capacity| Shadow::new(present, capacity, GHOSTS))
             .into();
         self.sampled = 0.0;
         self.shadows = SETTINGS
             .into_iter()
-            .map(|settings| Shadow::new(settings, capacity))
+            .map(|settings| Shadow::new(settings, capacity, GHOSTS))
             .collect();
     }
 

@@ -70,6 +70,14 @@ pub trait Policy: Default {
     /// Who should leave, for a newcomer with that hash if there is one.
     fn victim(&mut self, newcomer: Option<u64>) -> Option<u32>;
 
+    /// Policies for the shards of one cache, each of which sees the keys of its own shard. They may share what
+    /// they learn. Defaults to ones that know nothing of each other.
+    fn shards(shards: usize) -> Vec<Self> {
+        core::iter::repeat_with(Self::default)
+            .take(shards)
+            .collect()
+    }
+
     /// Whether [`Policy::hit_shared`] ever takes a hit. Defaults to no.
     const SHARES_HITS: bool = false;
 

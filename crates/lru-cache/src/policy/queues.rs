@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use super::ghost::Ghost;
+use super::ghost::{Bucket, Ghost};
 use crate::list::{Ends, Links, NONE, reserve_exact, set};
 
 /// The low bits of an entry's byte count its reads, up to this and no further.
@@ -12,6 +12,11 @@ const COUNT: u8 = 3;
 const MAIN: u8 = 4;
 /// It came in so lately that reads do not count.
 const FRESH: u8 = 8;
+/// The high bits are how often it was asked for before it came in this time.
+const PAST: u32 = 4;
+const PAST_HALVED: u8 = 0x70;
+/// Counts of the past are halved after so many additions for each slot.
+const HALVE_AFTER: usize = 10;
 
 /// How the main queue finds who leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +39,8 @@ pub(super) struct Settings {
     pub(super) main: Main,
     /// How many departures are remembered, in thousandths of the entries.
     pub(super) ghost: u16,
+    /// Whether the main queue takes only who was asked for more often than the one who would leave it.
+    pub(super) admit: bool,
 }
 
 fn thousandths(of: usize, share: u16) -> usize {
@@ -41,7 +48,7 @@ fn thousandths(of: usize, share: u16) -> usize {
 }
 
 #[derive(Debug)]
-pub(super) struct Queues {
+pub(super) struct Queues<B> {
     pub(super) settings: Settings,
     links: Links,
     bytes: Vec<AtomicU8>,
@@ -54,12 +61,13 @@ pub(super) struct Queues {
     /// The oldest of those whose reads do not count: from here on, the small queue is fresh.
     fresh: u32,
     fresh_len: usize,
-    ghost: Ghost,
+    ghost: Ghost<B>,
     ghost_room: usize,
+    /// Additions to the counts of the past since these were halved.
+    added: usize,
 }
 
-impl Queues {
-    /// `ghost_max` is the greatest share of ghosts that any settings will ask for.
+impl<B: Bucket> Queues<B> {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -74,6 +82,7 @@ impl Queues {
             fresh_len: 0,
             ghost: Ghost::default(),
             ghost_room: 0,
+            added: 0,
         }
     }
 
@@ -95,13 +104,16 @@ impl Queues {
     pub(super) fn insert(&mut self, slot: u32, hash: u64) {
         let limit =
             thousandths(self.small_len + self.main_len, self.settings.ghost).min(self.ghost_room);
-        let returned = self.ghost.recall(hash, limit);
+        let away = self.ghost.recall(hash);
+        // Who left without a second request is known by its departure alone.
+        let past = self.ghost.count(hash).max(away.is_some().into()) << PAST;
+        let returned = away.is_some_and(|away| away < limit);
         if returned {
-            set(&mut self.bytes, slot, AtomicU8::new(MAIN));
+            set(&mut self.bytes, slot, AtomicU8::new(past | MAIN));
             self.join_main(slot);
             return;
         }
-        set(&mut self.bytes, slot, AtomicU8::new(FRESH));
+        set(&mut self.bytes, slot, AtomicU8::new(past | FRESH));
         self.links.push_back(&mut self.small, slot);
         self.small_len += 1;
         if self.fresh == NONE {
@@ -161,9 +173,28 @@ impl Queues {
     pub(super) fn remove(&mut self, slot: u32, hash: u64, evicted: bool) {
         let byte = *self.bytes[slot as usize].get_mut();
         self.leave(slot, byte);
-        if evicted && byte & MAIN == 0 {
-            self.ghost.remember(hash);
+        if evicted {
+            let times = (byte & COUNT) + u8::from(byte >> PAST != 0);
+            self.ghost.add(hash, times);
+            if byte & MAIN == 0 {
+                self.ghost.remember(hash);
+            }
+            self.added += usize::from(times);
+            if self.added >= HALVE_AFTER * self.bytes.len() {
+                self.added = 0;
+                self.halve();
+            }
         }
+    }
+
+    /// Halves all counts of the past at once: of two that are compared, neither must be ahead. O(entries).
+    #[cold]
+    fn halve(&mut self) {
+        for byte in &mut self.bytes {
+            let byte = byte.get_mut();
+            *byte = *byte & !(15 << PAST) | *byte >> 1 & PAST_HALVED;
+        }
+        self.ghost.halve();
     }
 
     pub(super) fn moved(&mut self, from: u32, to: u32) {
@@ -187,21 +218,41 @@ impl Queues {
     pub(super) fn victim(&mut self) -> Option<u32> {
         // Ends: each turn moves an entry to the main queue for good or takes reads from it.
         loop {
-            let share = thousandths(self.small_len + self.main_len, self.settings.small);
-            let small_due = self.small_len > share || self.small_len >= share.max(1);
+            let share = thousandths(self.small_len + self.main_len, self.settings.small).max(1);
             match self.small.first() {
-                Some(slot) if small_due || self.main_len == 0 => {
+                Some(slot) if self.small_len >= share || self.main_len == 0 => {
                     let byte = *self.bytes[slot as usize].get_mut();
-                    if byte & COUNT < self.settings.reads {
-                        return Some(slot);
+                    let (read, past) = (byte & COUNT, byte >> PAST);
+                    if !self.settings.admit {
+                        if read < self.settings.reads {
+                            return Some(slot);
+                        }
+                    } else if self.small_len > share {
+                        if read + past == 0 {
+                            return Some(slot);
+                        }
+                    } else {
+                        let Some(rival) = self.main_victim() else {
+                            return Some(slot);
+                        };
+                        if read + past <= *self.bytes[rival as usize].get_mut() >> PAST {
+                            return Some(slot);
+                        }
+                        self.promote(slot, byte);
+                        return Some(rival);
                     }
-                    self.leave(slot, byte);
-                    *self.bytes[slot as usize].get_mut() = MAIN;
-                    self.join_main(slot);
+                    self.promote(slot, byte);
                 }
                 _ => return self.main_victim(),
             }
         }
+    }
+
+    /// From the small queue to the main one.
+    fn promote(&mut self, slot: u32, byte: u8) {
+        self.leave(slot, byte);
+        *self.bytes[slot as usize].get_mut() = byte >> PAST << PAST | MAIN;
+        self.join_main(slot);
     }
 
     /// Without looking at shares: newcomers leave much more often than others.

@@ -1,6 +1,7 @@
 //! S3-FIFO: a queue on probation, a main queue, and the memory of who was let go too early.
 
 use super::Policy;
+use super::ghost::Plain;
 use super::queues::{Main, Queues, Settings};
 
 /// S3-FIFO (Yang and others, SOSP 2023): newcomers are on probation in a small queue, a tenth of the
@@ -12,7 +13,7 @@ use super::queues::{Main, Queues, Settings};
 /// newcomer in about 300 is taken for somebody else.
 #[derive(Debug)]
 pub struct S3Fifo {
-    queues: Queues,
+    queues: Queues<Plain>,
 }
 
 impl Default for S3Fifo {
@@ -24,6 +25,7 @@ impl Default for S3Fifo {
                 reads: 2,
                 main: Main::Clock,
                 ghost: 1000,
+                admit: false,
             }),
         }
     }

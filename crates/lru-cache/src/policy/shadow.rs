@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::ghost::Counted;
 use super::queues::{Queues, Settings};
 use crate::index::Index;
 use crate::list::slot_at;
@@ -11,19 +12,15 @@ use crate::list::slot_at;
 pub(super) struct Shadow {
     index: Index,
     hashes: Vec<u64>,
-    queues: Queues,
+    queues: Queues<Counted>,
     capacity: usize,
     /// Misses, of which older ones count less and less.
     pub(super) misses: f64,
 }
 
 impl Shadow {
-    pub(super) fn new(settings: Settings, capacity: usize) -> Self {
-        Self::with_ghosts(settings, capacity, usize::from(settings.ghost))
-    }
-
-    /// With room for so many thousandths of ghosts, for settings that may change.
-    pub(super) fn with_ghosts(settings: Settings, capacity: usize, ghosts: usize) -> Self {
+    /// With room for so many thousandths of ghosts, as the cache has.
+    pub(super) fn new(settings: Settings, capacity: usize, ghosts: usize) -> Self {
         let mut queues = Queues::new(settings);
         queues.reserve(capacity, capacity * ghosts / 1000);
         Self {
@@ -38,10 +35,6 @@ impl Shadow {
     /// Goes on with other settings, with what it has.
     pub(super) const fn set(&mut self, settings: Settings) {
         self.queues.settings = settings;
-    }
-
-    pub(super) const fn settings(&self) -> Settings {
-        self.queues.settings
     }
 
     pub(super) const fn memory(&self) -> usize {

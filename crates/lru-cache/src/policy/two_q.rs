@@ -1,6 +1,7 @@
 //! 2Q as CLOCK queues with a correlation window: Clock2Q+.
 
 use super::Policy;
+use super::ghost::Plain;
 use super::queues::{Main, Queues, Settings};
 
 /// Clock2Q+ (arXiv 2511.21958), the heir of 2Q (Johnson and Shasha, VLDB 1994): newcomers pass through
@@ -12,7 +13,7 @@ use super::queues::{Main, Queues, Settings};
 /// Takes 11 bytes a slot, as [`S3Fifo`](super::S3Fifo) does.
 #[derive(Debug)]
 pub struct TwoQ {
-    queues: Queues,
+    queues: Queues<Plain>,
 }
 
 impl Default for TwoQ {
@@ -24,6 +25,7 @@ impl Default for TwoQ {
                 reads: 1,
                 main: Main::Clock,
                 ghost: 1000,
+                admit: false,
             }),
         }
     }

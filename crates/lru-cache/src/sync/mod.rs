@@ -9,10 +9,10 @@ mod lease;
 mod reservation;
 mod shards;
 
+use crate::lock::Ordering;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use equivalent::Equivalent;
@@ -437,8 +437,8 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         self.shards.capacity.load(Ordering::Relaxed)
     }
 
-    /// What share of the requests would be missed with half and with twice the capacity, the mean over the
-    /// shards: what more memory would buy. Nothing for policies that do not simulate it; [`Adaptive`]
+    /// What share of the requests would be missed with half and with twice the capacity: what more
+    /// memory would buy. Nothing for policies that do not simulate it; [`Adaptive`]
     /// does.
     #[must_use]
     pub fn outlook(&self) -> Option<Outlook> {
@@ -447,8 +447,9 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
             .iter()
             .map(|part| part.shard.read().engine.outlook());
         let mut sum = Outlook::default();
+        let mut outlooks = outlooks.flatten().peekable();
+        outlooks.peek()?;
         for outlook in outlooks {
-            let outlook = outlook?;
             sum.half += outlook.half * outlook.sampled;
             sum.present += outlook.present * outlook.sampled;
             sum.double += outlook.double * outlook.sampled;
@@ -466,6 +467,24 @@ impl<K: Hash + Eq, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     #[must_use]
     pub fn memory_used(&self) -> usize {
         self.shards.memory()
+    }
+
+    /// Checks what must hold between any two calls, shard by shard: for tests. O(entries).
+    ///
+    /// # Panics
+    ///
+    /// If something does not.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        let mut held = 0;
+        for part in self.shards.iter() {
+            let shard = part.shard.read();
+            shard.engine.validate();
+            held += shard.engine.stats.weight;
+        }
+        let (reserved, capacity) = (self.weight(), self.capacity());
+        assert!(held <= reserved, "{held} held, {reserved} reserved");
+        assert!(reserved <= capacity, "{reserved} of {capacity} reserved");
     }
 
     /// What happened so far, summed over the shards one after the other.

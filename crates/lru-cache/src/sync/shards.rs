@@ -1,11 +1,9 @@
 //! The shards of the shared cache, and the one budget of weight that they live on.
 
+use crate::lock::{AtomicU64, Mutex, Ordering, RwLock};
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-use parking_lot::{Mutex, RwLock};
 
 use super::builder::{Builder, Clock, Invalidations, Listener};
 use super::invalidation::Invalidation;
@@ -100,8 +98,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
             mean + 4 * mean.isqrt()
         };
         let pinned = Arc::default();
-        let part = || {
-            let mut engine = Engine::new(builder.hasher.clone(), expected);
+        let part = |policy| {
+            let mut engine = Engine::new(builder.hasher.clone(), expected, policy);
             engine.share_pinned(&pinned);
             if builder.lives.prompt {
                 engine.expire_promptly();
@@ -114,8 +112,9 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
             }
         };
         Self {
-            parts: std::iter::repeat_with(part)
-                .take(builder.face.shards)
+            parts: P::shards(builder.face.shards)
+                .into_iter()
+                .map(part)
                 .collect(),
             capacity: AtomicU64::new(builder.capacity),
             limit: AtomicU64::new(builder.capacity),
@@ -362,7 +361,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Shards<K, V, P, S> {
                 left.push(gone, cause);
             } else if elsewhere.is_multiple_of(self.parts.len()) {
                 // Others hold reservations that they are about to use or to give back.
-                std::thread::yield_now();
+                crate::lock::thread::yield_now();
             }
         }
     }

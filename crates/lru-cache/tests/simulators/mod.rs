@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+pub(crate) mod agreement;
 mod classic;
 mod queues;
 mod weighed;
 
-pub(crate) use classic::{Arc, Clock, Fifo, Lfu, Lru, Sieve, WTinyLfu};
+pub(crate) use classic::WTinyLfu;
+use classic::{Arc, Clock, Fifo, Lfu, Lru, Sieve};
 pub(crate) use queues::{Adaptive, s3_fifo, two_q};
-pub(crate) use weighed::Gdsf;
+use weighed::Gdsf;
 
 /// A cache that says whether it had a key, and has it from then on.
 pub(crate) trait Simulator {
@@ -73,5 +75,45 @@ impl Line {
         let key = self.first()?;
         self.take(key);
         Some(key)
+    }
+}
+
+pub(crate) fn fifo(capacity: usize) -> impl Simulator {
+    Fifo(capacity, Line::default())
+}
+
+pub(crate) fn lru(capacity: usize) -> impl Simulator {
+    Lru(capacity, Line::default())
+}
+
+pub(crate) fn clock(capacity: usize) -> impl Simulator {
+    Clock(capacity, Line::default(), Default::default())
+}
+
+pub(crate) fn sieve(capacity: usize) -> impl Simulator {
+    Sieve {
+        capacity,
+        ..Sieve::default()
+    }
+}
+
+pub(crate) fn lfu(capacity: usize) -> impl Simulator {
+    Lfu {
+        capacity,
+        ..Lfu::default()
+    }
+}
+
+pub(crate) fn arc(c: usize) -> impl Simulator {
+    Arc {
+        c,
+        ..Arc::default()
+    }
+}
+
+pub(crate) fn gdsf(capacity: u64) -> impl Simulator {
+    Gdsf {
+        capacity,
+        ..Gdsf::default()
     }
 }

@@ -11,20 +11,25 @@ pub(crate) struct Settings {
     reads: u8,
     sieve: bool,
     ghost: usize,
+    admit: bool,
 }
 
 /// Departures in buckets of four, of which the one that left longest ago gives way: 10 bits of the hash
-/// and a time of 64 units, so that a wrong one is recalled now and then.
+/// and a time of 64 units, so that a wrong one is recalled now and then. Beside them sixteen counts, of
+/// which each key has two.
 struct Ghost {
     buckets: Vec<[Option<(u64, usize)>; 4]>,
+    counts: Vec<[u8; 16]>,
     departed: usize,
     unit: usize,
 }
 
 impl Ghost {
     fn new(entries: usize) -> Self {
+        let buckets = entries.div_ceil(4).max(1);
         Self {
-            buckets: vec![[None; 4]; entries.div_ceil(4).max(1)],
+            buckets: vec![[None; 4]; buckets],
+            counts: vec![[0; 16]; buckets],
             departed: 0,
             unit: entries.div_ceil(16).max(1),
         }
@@ -33,6 +38,25 @@ impl Ghost {
     fn place(&self, hash: u64) -> (usize, u64) {
         let at = u128::from(hash >> 32) * self.buckets.len() as u128 / (1 << 32);
         (at as usize, ((hash >> 16) % 1024).max(1))
+    }
+
+    fn counts(&mut self, hash: u64) -> [&mut u8; 2] {
+        let (at, _) = self.place(hash);
+        let (lower, upper) = self.counts[at].split_at_mut(8);
+        let of = |shift: u32| (hash >> shift) as usize % 8;
+        [&mut lower[of(26)], &mut upper[of(29)]]
+    }
+
+    fn count(&mut self, hash: u64) -> u8 {
+        let [one, other] = self.counts(hash);
+        *one.min(other)
+    }
+
+    fn add(&mut self, hash: u64, times: u8) {
+        let new = (self.count(hash) + times).min(15);
+        for count in self.counts(hash) {
+            *count = new.max(*count);
+        }
     }
 
     /// Units since then, as far as 64 of them can tell.
@@ -49,17 +73,18 @@ impl Ghost {
         self.departed += 1;
     }
 
-    fn recall(&mut self, hash: u64, limit: usize) -> bool {
+    /// Units since it left.
+    fn recall(&mut self, hash: u64) -> Option<usize> {
         let (at, tag) = self.place(hash);
         for way in 0..4 {
             if let Some((known, then)) = self.buckets[at][way]
                 && known == tag
             {
                 self.buckets[at][way] = None;
-                return self.age(then) <= limit.div_ceil(self.unit).min(16);
+                return Some(self.age(then)).filter(|age| *age <= 16);
             }
         }
-        false
+        None
     }
 }
 
@@ -69,6 +94,9 @@ pub(crate) struct Queues {
     small: Line,
     main: Line,
     counts: HashMap<u64, u8>,
+    /// How often it was asked for before it came in.
+    past: HashMap<u64, u8>,
+    added: usize,
     fresh: Line,
     hand: Option<u64>,
     ghost: Ghost,
@@ -83,6 +111,8 @@ impl Queues {
             small: Line::default(),
             main: Line::default(),
             counts: HashMap::new(),
+            past: HashMap::new(),
+            added: 0,
             fresh: Line::default(),
             hand: None,
             ghost: Ghost::new(ghosts),
@@ -92,35 +122,87 @@ impl Queues {
 
     fn evict(&mut self) {
         loop {
-            let share = self.capacity * self.settings.small / 1000;
-            if !self.small.is_empty() && (self.small.len() >= share.max(1) || self.main.is_empty())
-            {
-                let key = self.small.pop().expect("not empty");
-                self.fresh.take(key);
-                if self.counts[&key] < self.settings.reads {
-                    self.counts.remove(&key);
-                    self.ghost.remember(mix(key));
-                    return;
+            let share = (self.capacity * self.settings.small / 1000).max(1);
+            if self.small.is_empty() || (self.small.len() < share && !self.main.is_empty()) {
+                let oldest = self.main_victim();
+                return self.let_go(oldest);
+            }
+            let key = self.small.first().expect("not empty");
+            let count = self.counts[&key];
+            if !self.settings.admit {
+                if count < self.settings.reads {
+                    return self.let_go(key);
                 }
-                self.counts.insert(key, 0);
-                self.main.push(key);
+                self.promote(key);
                 continue;
             }
+            let asked = count + self.past[&key];
+            if self.small.len() > share {
+                if asked == 0 {
+                    return self.let_go(key);
+                }
+                self.promote(key);
+                continue;
+            }
+            if self.main.is_empty() {
+                return self.let_go(key);
+            }
+            let rival = self.main_victim();
+            if asked <= self.past[&rival] {
+                return self.let_go(key);
+            }
+            self.promote(key);
+            return self.let_go(rival);
+        }
+    }
+
+    fn promote(&mut self, key: u64) {
+        self.small.take(key);
+        self.fresh.take(key);
+        self.counts.insert(key, 0);
+        self.main.push(key);
+    }
+
+    fn let_go(&mut self, key: u64) {
+        let count = self.counts.remove(&key).expect("it is there");
+        let past = self.past.remove(&key).expect("it is there");
+        if self.small.take(key) {
+            self.fresh.take(key);
+            self.ghost.remember(mix(key));
+        } else {
+            if self.hand == Some(key) {
+                self.hand = self.main.after(key);
+            }
+            self.main.take(key);
+        }
+        let times = count + u8::from(past > 0);
+        self.ghost.add(mix(key), times);
+        self.added += usize::from(times);
+        if self.added >= 10 * self.capacity {
+            self.added = 0;
+            let counts = self.ghost.counts.as_flattened_mut().iter_mut();
+            counts
+                .chain(self.past.values_mut())
+                .for_each(|count| *count /= 2);
+        }
+    }
+
+    /// Who would leave the main queue; it stays there.
+    fn main_victim(&mut self) -> u64 {
+        loop {
             let at = match self.hand {
                 Some(key) if self.settings.sieve => key,
                 _ => self.main.first().expect("somebody is there"),
             };
-            let after = self.main.after(at);
+            if self.settings.sieve {
+                self.hand = Some(at);
+            }
             let count = self.counts.get_mut(&at).expect("it is there");
             if *count == 0 {
-                if self.settings.sieve || self.hand == Some(at) {
-                    self.hand = after;
-                }
-                self.counts.remove(&at);
-                self.main.take(at);
-                return;
+                return at;
             }
             *count -= 1;
+            let after = self.main.after(at);
             if self.settings.sieve {
                 self.hand = after.or_else(|| self.main.first());
             } else {
@@ -149,8 +231,11 @@ impl Simulator for Queues {
         }
         let held = self.small.len() + self.main.len();
         let limit = (held * self.settings.ghost / 1000).min(self.ghosts);
+        let away = self.ghost.recall(mix(key));
+        let past = self.ghost.count(mix(key)).max(away.is_some().into());
         self.counts.insert(key, 0);
-        if self.ghost.recall(mix(key), limit) {
+        self.past.insert(key, past);
+        if away.is_some_and(|away| away <= limit.div_ceil(self.ghost.unit) && limit > 0) {
             self.main.push(key);
             return false;
         }
@@ -171,19 +256,30 @@ const fn settings(small: usize, window: usize, reads: u8, sieve: bool, ghost: us
         reads,
         sieve,
         ghost,
+        admit: false,
     }
 }
 
+const fn admitting(small: usize, sieve: bool) -> Settings {
+    Settings {
+        admit: true,
+        ..settings(small, 0, 1, sieve, 0)
+    }
+}
+
+/// Departures that the adaptive policy remembers, in thousandths of the capacity.
+const GHOSTS: usize = 1700;
+
 const SETTINGS: [Settings; 9] = [
     settings(100, 300, 1, false, 1000),
+    settings(200, 300, 1, false, 1700),
+    settings(700, 0, 1, false, 1700),
     settings(10, 0, 1, false, 1000),
     settings(300, 300, 1, false, 1000),
-    settings(700, 0, 1, false, 1000),
-    settings(20, 0, 1, true, 1000),
-    settings(100, 300, 1, false, 3000),
-    settings(300, 900, 1, false, 2000),
-    settings(400, 900, 1, false, 1000),
-    settings(500, 100, 1, false, 1000),
+    settings(400, 300, 1, true, 1000),
+    admitting(10, false),
+    admitting(10, true),
+    admitting(200, false),
 ];
 
 pub(crate) fn s3_fifo(capacity: usize) -> Queues {
@@ -207,12 +303,8 @@ pub(crate) struct Adaptive {
 
 impl Adaptive {
     pub(crate) fn new(capacity: usize) -> Self {
-        let most = SETTINGS
-            .iter()
-            .map(|settings| ghosts(settings, capacity))
-            .max();
         Self {
-            queues: Queues::new(capacity, SETTINGS[0], most.expect("some")),
+            queues: Queues::new(capacity, SETTINGS[0], capacity * GHOSTS / 1000),
             shadows: Vec::new(),
             scale: 1,
             period: 0,
@@ -225,23 +317,14 @@ impl Adaptive {
     fn grow(&mut self) {
         self.room = grown(self.room, self.queues.capacity);
         let mut scale = 1;
-        while scale < 256 && self.room / (scale * 2) >= 64 {
+        while scale < 512 && self.room / (scale * 2) >= 128 {
             scale *= 2;
         }
         let shadow = (self.room / scale).max(1);
-        let fresh = |settings| {
-            (
-                Queues::new(shadow, settings, ghosts(&settings, shadow)),
-                0.0,
-            )
-        };
+        let fresh = |settings| (Queues::new(shadow, settings, shadow * GHOSTS / 1000), 0.0);
         self.shadows = SETTINGS.into_iter().map(fresh).collect();
         (self.scale, self.period, self.asked) = (scale as u64, 2 * shadow, 0);
     }
-}
-
-fn ghosts(settings: &Settings, capacity: usize) -> usize {
-    capacity * settings.ghost / 1000
 }
 
 impl Simulator for Adaptive {
@@ -272,11 +355,11 @@ impl Simulator for Adaptive {
                         best = other;
                     }
                 }
-                if best.1 < present * 0.995 {
+                if best.1 < present * 0.99 {
                     self.queues.settings = best.0.settings;
                 }
                 for (_, misses) in &mut self.shadows {
-                    *misses *= 0.9;
+                    *misses *= 0.98;
                 }
             }
         }
