@@ -14,8 +14,8 @@
 //! );
 //! // In a service: `tier::Memcached` or `tier::Redis`, several of them in a `tier::Pool`.
 //! let servers = tier::Memory::new(1_000_000);
-//! let users: tier::Tiered<_, _, std::io::Error, _, _, Lru> =
-//!     tier::Tiered::new(ReadThrough::new(memory), servers, codec).with_ttl(Duration::from_secs(600));
+//! let memory: ReadThrough<_, _, std::io::Error, _> = ReadThrough::new(memory);
+//! let users = tier::Tiered::new(memory, servers, codec).with_ttl(Duration::from_secs(600));
 //!
 //! let name = users.get_or_load(&7, || async { Ok("from the database".to_owned()) }).await.unwrap();
 //! assert_eq!(name, "from the database");
