@@ -8,6 +8,9 @@ pub(crate) fn micros(d: Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// Above this, a number on the disk is nonsense.
+pub(crate) const SMALL: u64 = 1 << 60;
+
 /// Appends a LEB128 number.
 pub(crate) fn put(b: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
@@ -55,6 +58,11 @@ impl<'a> Reader<'a> {
                 return None;
             }
         }
+    }
+
+    /// A number that can be counted on from: no count, time or position of a real queue comes near the limit.
+    pub(crate) fn small(&mut self) -> Option<u64> {
+        self.u64().filter(|n| *n < SMALL)
     }
 
     pub(crate) fn u32(&mut self) -> Option<u32> {

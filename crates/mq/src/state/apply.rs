@@ -89,7 +89,7 @@ impl State {
             .or_insert_with(|| TopicState::new(id, name.clone(), options));
         topic.committed = true;
         self.topic_names.insert(name, id);
-        self.next_id = self.next_id.max(id + 1);
+        self.next_id = self.next_id.max(id.saturating_add(1));
     }
 
     /// Makes a place for the messages of a topic whose own record is lost.
@@ -255,7 +255,7 @@ impl State {
     }
 
     fn apply_group(&mut self, id: u32, topic: u32, name: &str, options: &GroupOptions, now: u64) {
-        self.next_id = self.next_id.max(id + 1);
+        self.next_id = self.next_id.max(id.saturating_add(1));
         let Some(t) = self.topics.get(&topic) else {
             return;
         };

@@ -262,7 +262,7 @@ impl GroupState {
             } else {
                 0
             };
-            let attempt = attempts + 1;
+            let attempt = attempts.saturating_add(1);
             if key != 0 && self.busy.get(&key).is_some_and(|holder| *holder != seq) {
                 self.ready.remove(&(class, seq));
                 self.parked.insert((key, class, seq), ());

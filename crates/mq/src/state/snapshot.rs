@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::log::codec::{Reader, le32, put, put_bytes};
+use crate::log::codec::{Reader, SMALL, le32, put, put_bytes};
 use crate::log::format::Pos;
 use crate::log::settings::{group_options, put_group_options, put_topic_options, topic_options};
 
@@ -11,6 +11,9 @@ use super::group::{GroupState, Stage};
 use super::intervals::Intervals;
 use super::topic::{Attr, TopicState};
 use super::{Limits, State};
+
+/// No extent has as many numbers: a frame has at most 256 MiB.
+const RUN_MAX: u64 = 1 << 25;
 
 const MAGIC: &[u8; 8] = b"SBMQSNP\x02";
 
@@ -151,16 +154,16 @@ pub(crate) fn decode(bytes: &Bytes, limits: Limits, now: u64) -> Option<(State, 
     let mut r = Reader::new(&body, 8);
     let resume = Resume {
         pos: pos(&mut r)?,
-        index: r.u64()?,
-        epoch: r.u64()?,
-        time: r.u64()?,
+        index: r.small()?,
+        epoch: r.small()?,
+        time: r.small()?,
     };
     let mut state = State::new(limits);
-    state.next_seq = r.u64()?;
+    state.next_seq = r.small()?;
     state.committed_seq = state.next_seq;
     for _ in 0..r.count(3)? {
-        let s = state.segments.entry(r.u64()?).or_default();
-        (s.live, s.total) = (r.u64()?, r.u64()?);
+        let s = state.segments.entry(r.small()?).or_default();
+        (s.live, s.total) = (r.small()?, r.small()?);
     }
     for _ in 0..r.count(4)? {
         let t = topic(&mut r)?;
@@ -179,10 +182,15 @@ pub(crate) fn decode(bytes: &Bytes, limits: Limits, now: u64) -> Option<(State, 
     Some((state, resume))
 }
 
+/// A sum that is still far from the limit.
+fn sum(a: u64, b: u64) -> Option<u64> {
+    a.checked_add(b).filter(|n| *n < 8 * SMALL)
+}
+
 fn pos(r: &mut Reader<'_>) -> Option<Pos> {
     Some(Pos {
-        segment: r.u64()?,
-        offset: r.u64()?,
+        segment: r.small()?,
+        offset: r.small()?,
     })
 }
 
@@ -190,10 +198,10 @@ fn topic(r: &mut Reader<'_>) -> Option<TopicState> {
     let id = r.u32()?;
     let mut t = TopicState::new(id, r.string()?, topic_options(r)?);
     t.committed = true;
-    t.published = r.u64()?;
+    t.published = r.small()?;
     for _ in 0..r.count(3)? {
         let id = r.bytes()?;
-        let (seq, time) = (r.u64()?, r.u64()?);
+        let (seq, time) = (r.small()?, r.small()?);
         t.remember(&id, seq, time);
     }
     let mut first = 0_u64;
@@ -201,16 +209,16 @@ fn topic(r: &mut Reader<'_>) -> Option<TopicState> {
     // Collected and then built at once: a hundred gigabytes have more than a million of them.
     let mut runs = Vec::with_capacity(count);
     for _ in 0..count {
-        first = first.checked_add(r.u64()?)?;
+        first = first.checked_add(r.small()?).filter(|n| *n < SMALL)?;
         let e = Extent {
-            last: first.checked_add(r.u64()?)?,
+            last: first + r.small().filter(|n| *n < RUN_MAX)?,
             pos: pos(r)?,
-            time: r.u64()?,
-            bytes: r.u64()?,
-            held: r.u64()?,
+            time: r.small()?,
+            bytes: r.small()?,
+            held: r.small()?,
         };
-        t.extents.held = t.extents.held.checked_add(e.held)?;
-        t.extents.bytes = t.extents.bytes.checked_add(e.bytes)?;
+        t.extents.held = sum(t.extents.held, e.held)?;
+        t.extents.bytes = sum(t.extents.bytes, e.bytes)?;
         runs.push((first, e));
     }
     let apart = runs.windows(2).all(|w| w[0].1.last < w[1].0);
@@ -253,14 +261,14 @@ fn group(r: &mut Reader<'_>, state: &mut State, now: u64) -> Option<GroupState> 
         &mut g.expired,
     ];
     for counter in counters {
-        *counter = r.u64()?;
+        *counter = r.small()?;
     }
-    g.published = g.acked.checked_add(g.dead)?.checked_add(g.discarded)?;
+    g.published = g.acked + g.dead + g.discarded;
     for _ in 0..r.count(2)? {
         let first = r.u64()?;
         g.fresh.insert_apart(first, first.checked_add(r.u64()?)?)?;
     }
-    g.published = g.published.checked_add(g.fresh.len())?;
+    g.published = sum(g.published, g.fresh.len())?;
     let t = state.topics.get_mut(&topic)?;
     t.groups.push(id);
     for _ in 0..r.count(3)? {
@@ -271,7 +279,7 @@ fn group(r: &mut Reader<'_>, state: &mut State, now: u64) -> Option<GroupState> 
         if g.has(seq) {
             return None;
         }
-        g.published = g.published.checked_add(1)?;
+        g.published = sum(g.published, 1)?;
         g.place(seq, attr, until, attempts, now);
     }
     Some(g)

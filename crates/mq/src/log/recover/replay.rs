@@ -99,7 +99,7 @@ impl Replay {
             let hit = headers.into_iter().flatten().next();
             let from = hit.map_or(at, |(a, _)| a);
             let voucher = later_frames(scan, from, self.expected, self.epoch)
-                .find(|(_, h)| h.index - u64::from(h.unsynced) > self.expected);
+                .find(|(_, h)| h.index.saturating_sub(h.unsynced.into()) > self.expected);
             let Some((_, voucher)) = voucher.or_else(|| (!scan.tail).then(|| (0, end(scan.limit))))
             else {
                 let rest = scan.bytes.get(at..).unwrap_or_default();
@@ -323,5 +323,5 @@ pub(super) fn first_index(id: u64, bytes: &Bytes) -> Option<u64> {
     };
     later_frames(&scan, start, 0, 0)
         .find(|(_, h)| h.unsynced == 0)
-        .map(|(_, h)| h.index - 1)
+        .map(|(_, h)| h.index.saturating_sub(1))
 }
