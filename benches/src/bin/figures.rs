@@ -12,6 +12,15 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 fn main() -> ExitCode {
+    if let Some(followed) = figures::follow_if_asked() {
+        return match followed {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("figures: a server that follows: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let words: Vec<String> = std::env::args().skip(1).collect();
     let json = words.iter().any(|word| word == "--json");
     let wanted: Vec<&str> = words

@@ -11,6 +11,8 @@ mod shard_router;
 
 use std::error::Error;
 
+pub use session::follow_if_asked;
+
 use crate::kit::Report;
 
 /// What a crate's module offers.
