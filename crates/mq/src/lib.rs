@@ -47,7 +47,7 @@
 //! A synced publish is one write and one `fdatasync`, shared by all who wait; it takes at least 4 KiB of log. A
 //! waiting message costs no memory of its own: neighbours are kept as runs, about 100 bytes for each 64 KiB of log
 //! (or for each message, where lone messages of several topics alternate). A message with a priority, key or delay
-//! costs about 150 bytes, one that is leased or was delivered before about 80. Bodies stay on disk, and in a 4 MiB
+//! costs about 150 bytes, one that is leased or was delivered before 70 to 180. Bodies stay on disk, and in a 4 MiB
 //! cache of recent frames. Take and ack are O(log n) under one lock, timers O(1). An open replays at most two segments, one
 //! in memory at a time. A segment goes when nothing in it is live; one that is less than a quarter live is emptied
 //! into newer ones, so a stuck message pins nothing.
