@@ -23,8 +23,9 @@
 //! # When to use something else
 //!
 //! Take NATS `JetStream`, `RabbitMQ` or Kafka when several machines must share a queue or copies on several
-//! machines are needed: this crate keeps one copy, in one directory of one machine. Take a Postgres table with
-//! `SKIP LOCKED` when work must be enqueued in the transaction of your SQL data. Take a channel
+//! machines are needed: the embedded queue keeps one copy, in one directory of one machine (with an [`engine`] this
+//! crate's traits run on a broker). Take a Postgres table with `SKIP LOCKED` when work must be enqueued in the
+//! transaction of your SQL data; the `postgres` engine is one. Take a channel
 //! (`crossbeam-channel`, `tokio::sync::mpsc`) when work may die with the process.
 //!
 //! # Concepts
@@ -56,8 +57,9 @@
 //!
 //! * `cli`: the tool `stackbeam-mq` (inspect, verify, tail, stats, repair, redrive, bench), and `check`.
 //! * `conformance`: the suite that every [`Engine`] passes.
+//! * `postgres`, `redis`: the queue in a broker or database, see [`engine`].
 //! * `metrics`: `Stats::report`, the counters for Prometheus and its like.
-//! * `tokio`: [`worker`], a pool of handlers with heartbeat, retries and drain, which can follow an
+//! * `tokio`: [`bridge`], [`prefetch`], and [`worker`], a pool of handlers with heartbeat, retries and drain, which can follow an
 //!   [`autoscale::Autoscaler`].
 //! * `server`: `net`, a server and client over TCP or a unix socket.
 //! * `torture`: the crash torture, as a function and as the binary `mq-torture`.
@@ -65,6 +67,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod autoscale;
+#[cfg(feature = "tokio")]
+pub mod bridge;
 #[cfg(feature = "cli")]
 pub mod check;
 pub mod engine;
@@ -87,6 +91,8 @@ mod weak;
 
 #[cfg(feature = "server")]
 pub mod net;
+#[cfg(feature = "tokio")]
+pub mod prefetch;
 pub mod sim;
 #[cfg(feature = "torture")]
 pub mod torture;

@@ -1,7 +1,22 @@
 //! Engines: where topics and groups live, be it the embedded queue, a served one or a broker.
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod common;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod held;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use held::{Held, Leases};
+#[cfg(feature = "postgres")]
+pub use postgres::{Postgres, PostgresDelivery, PostgresGroup, PostgresTicket, PostgresTopic};
+#[cfg(feature = "redis")]
+pub use redis::{Redis, RedisDelivery, RedisGroup, RedisTicket, RedisTopic};
 
 use crate::error::TopicError;
 use crate::group::Group;

@@ -18,10 +18,9 @@ pub(super) async fn each_message_is_acknowledged_once<E: Engine>(
     case: &Case<'_, E>,
 ) -> Result<(), Broken> {
     const LAW: &str = "each message is acknowledged once";
-    let (topic, group) = case.pair(LAW, case.group().deliveries_max(0)).await?;
+    let (topic, group) = case.pair(LAW, case.leased().deliveries_max(0)).await?;
     let (count, seed) = (case.scale.messages, case.tag);
     let acks = &RefCell::new(BTreeMap::<String, u32>::new());
-    let lost = &RefCell::new(0_usize);
     let consumer = |mut seed: u64| {
         let group = &group;
         async move {
@@ -42,13 +41,8 @@ pub(super) async fn each_message_is_acknowledged_once<E: Engine>(
                         25..28 => {
                             let over = delivery.remaining() + SLACK;
                             tokio::time::sleep(over).await;
-                            match delivery.ack().await {
-                                Err(SettleError::LeaseLost) => Ok(false),
-                                other => {
-                                    let what = format!("a late ack of {body} gave {other:?}");
-                                    return Err(Broken { law: LAW, what });
-                                }
-                            }
+                            // Whether somebody was faster shows in the count.
+                            delivery.ack().await.map(|()| true)
                         }
                         28..40 => match delivery.extend(case.scale.lease).await {
                             Ok(()) => delivery.ack().await.map(|()| true),
@@ -60,7 +54,7 @@ pub(super) async fn each_message_is_acknowledged_once<E: Engine>(
                         Ok(true) => *acks.borrow_mut().entry(body).or_default() += 1,
                         Ok(false) => (),
                         // A neighbour was held too long.
-                        Err(SettleError::LeaseLost) => *lost.borrow_mut() += 1,
+                        Err(SettleError::LeaseLost) => (),
                         Err(e) => return Err(failed(LAW)(&e)),
                     }
                 }
@@ -141,7 +135,7 @@ pub async fn survives<E: Engine>(
     use std::hash::BuildHasher;
     let tag = std::hash::RandomState::new().hash_one(1);
     let case = &Case { engine, scale, tag };
-    let (topic, group) = case.pair(LAW, case.group().deliveries_max(0)).await?;
+    let (topic, group) = case.pair(LAW, case.leased().deliveries_max(0)).await?;
     let done = &RefCell::new(false);
     let before: Vec<Message> = (0..100).map(|n| format!("b{n}").into()).collect();
     publish(LAW, &topic, before.clone()).await?;

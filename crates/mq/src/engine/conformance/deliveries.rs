@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Broken, Case, SLACK, acked, failed, law, nothing, one, publish, take, text, up_to};
+use super::{
+    Broken, Case, PATIENCE, SLACK, acked, failed, law, nothing, one, publish, take, text, up_to,
+};
 use crate::engine::Engine;
 use crate::error::SettleError;
 use crate::lease::Settle;
@@ -62,7 +64,7 @@ pub(super) async fn what_was_published_comes_back<E: Engine>(
         let lease = got.remaining();
         law!(
             LAW,
-            !lease.is_zero() && lease <= case.scale.lease,
+            !lease.is_zero() && lease <= PATIENCE,
             "a lease of {lease:?}"
         );
         got.ack().await.map_err(|e| failed(LAW)(&e))?;
@@ -100,7 +102,7 @@ pub(super) async fn consumers_of_a_group_compete<E: Engine>(
     case: &Case<'_, E>,
 ) -> Result<(), Broken> {
     const LAW: &str = "consumers of a group compete";
-    let long = case.group().lease(Duration::from_secs(30));
+    let long = case.group();
     let (topic, first) = case.pair(LAW, long.clone()).await?;
     let name = case.name(LAW);
     let second = case.engine.consumer(&name, "g", long).await;
@@ -159,7 +161,7 @@ pub(super) async fn what_is_acknowledged_never_comes_back<E: Engine>(
     case: &Case<'_, E>,
 ) -> Result<(), Broken> {
     const LAW: &str = "what is acknowledged never comes back";
-    let (topic, group) = case.pair(LAW, case.group()).await?;
+    let (topic, group) = case.pair(LAW, case.leased()).await?;
     publish(LAW, &topic, vec!["1".into(), "2".into()]).await?;
     acked(LAW, take(LAW, &group, 2).await?).await?;
     nothing(LAW, &group, case.scale.lease + SLACK).await
@@ -167,7 +169,7 @@ pub(super) async fn what_is_acknowledged_never_comes_back<E: Engine>(
 
 pub(super) async fn a_lease_that_ends_is_lost<E: Engine>(case: &Case<'_, E>) -> Result<(), Broken> {
     const LAW: &str = "a lease that ends is lost";
-    let (topic, group) = case.pair(LAW, case.group()).await?;
+    let (topic, group) = case.pair(LAW, case.leased()).await?;
     publish(LAW, &topic, vec!["1".into()]).await?;
     let mut late = one(LAW, &group).await?;
     nothing(LAW, &group, late.remaining() / 2).await?;
@@ -201,7 +203,7 @@ pub(super) async fn a_lease_that_ends_is_lost<E: Engine>(case: &Case<'_, E>) -> 
 
 pub(super) async fn an_extended_lease_holds<E: Engine>(case: &Case<'_, E>) -> Result<(), Broken> {
     const LAW: &str = "an extended lease holds";
-    let (topic, group) = case.pair(LAW, case.group()).await?;
+    let (topic, group) = case.pair(LAW, case.leased()).await?;
     publish(LAW, &topic, vec!["1".into()]).await?;
     let mut held = one(LAW, &group).await?;
     for _ in 0..4 {
@@ -262,7 +264,7 @@ pub(super) async fn a_receive_that_is_dropped_loses_nothing<E: Engine>(
     case: &Case<'_, E>,
 ) -> Result<(), Broken> {
     const LAW: &str = "a receive that is dropped loses nothing";
-    let (topic, group) = case.pair(LAW, case.group().deliveries_max(0)).await?;
+    let (topic, group) = case.pair(LAW, case.leased().deliveries_max(0)).await?;
     let idle = format!("{}-idle", case.name(LAW));
     let other = case.engine.consumer(&idle, "g", case.group()).await;
     let other = other.map_err(|e| failed(LAW)(&e))?;

@@ -162,7 +162,13 @@ impl<E: Engine> Case<'_, E> {
         format!("suite-{:x}-{short}", self.tag)
     }
 
+    /// Leases that do not end by themselves, however busy the machine is.
     fn group(&self) -> GroupOptions {
+        GroupOptions::new().lease(PATIENCE)
+    }
+
+    /// Leases that end.
+    fn leased(&self) -> GroupOptions {
         GroupOptions::new().lease(self.scale.lease)
     }
 
