@@ -356,6 +356,9 @@ fn check_name(name: &str) -> Result<(), TopicError> {
     }
 }
 
+/// How long a redrive waits for a commit before it gives up.
+const REDRIVE_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// A topic to publish to. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Topic {
@@ -450,20 +453,31 @@ impl Topic {
     }
 
     /// Takes messages out of this dead-letter topic and publishes each again to the topic it died in,
-    /// up to `max`; returns how many. Headers about the death are dropped. Blocks.
+    /// up to `max`; returns how many. Headers about the death are dropped. What did not die in a topic stays.
+    /// Blocks.
     ///
     /// # Errors
     /// The first error of a publish or acknowledgement; a message may then be in both places, never in none.
     pub fn redrive(&self, max: usize) -> Result<usize, PublishError> {
         use crate::message::dead_header;
+        const GROUP: &str = "mq-redrive";
         let closed = |_| PublishError::Closed;
         let group = self
-            .group_with("mq-redrive", GroupOptions::new().deliveries_max(0))
+            .group_with(GROUP, GroupOptions::new().deliveries_max(0))
             .map_err(closed)?;
+        let waits = || {
+            let stats = self.queue.stats();
+            stats
+                .group(&self.name, GROUP)
+                .is_some_and(|group| group.ready > 0)
+        };
         let mut moved = 0;
-        while moved < max {
+        // Held until the end, so that they are not taken again and again.
+        let mut foreign = Vec::new();
+        while moved < max && waits() {
+            // Not the wait for a message, which is there, but for the commit of its lease.
             let leases = group
-                .take_blocking((max - moved).min(100), Some(Duration::from_millis(1)))
+                .take_blocking((max - moved).min(100), Some(REDRIVE_WAIT_MAX))
                 .map_err(|_| PublishError::Closed)?;
             if leases.is_empty() {
                 break;
@@ -472,6 +486,7 @@ impl Topic {
                 let mut message = lease.message().clone();
                 let origin = message.header_value(dead_header::TOPIC).cloned();
                 let Some(origin) = origin.and_then(|b| String::from_utf8(b.to_vec()).ok()) else {
+                    foreign.push(lease);
                     continue;
                 };
                 message

@@ -146,7 +146,9 @@ fn a_poison_message_goes_to_the_dead_letters_with_its_reason_and_comes_back_by_r
     let stats = queue.stats();
     assert_eq!(stats.group("t", "g").unwrap().dead, 1);
 
+    dead.publish_blocking(Message::new("never died")).unwrap();
     assert_eq!(dead.redrive(10).unwrap(), 1);
+    assert_eq!(dead.redrive(10).unwrap(), 0);
     let back = group.take_blocking(1, LONG).unwrap().pop().unwrap();
     assert_eq!(
         (back.message().body().as_ref(), back.attempt()),
