@@ -348,7 +348,7 @@ impl Queue {
     }
 }
 
-fn check_name(name: &str) -> Result<(), TopicError> {
+pub(crate) fn check_name(name: &str) -> Result<(), TopicError> {
     if (1..=255).contains(&name.len()) {
         Ok(())
     } else {

@@ -6,17 +6,10 @@ use super::Capabilities;
 use crate::error::{PublishError, TopicError};
 use crate::message::{Message, NotBefore};
 use crate::options::{GroupOptions, TopicOptions, WhenFull};
+use crate::queue::check_name;
 
 /// Longest delay or lease that goes to a broker: 100 years. More is as good as for ever.
 const LONGEST: Duration = Duration::from_hours(24 * 36_500);
-
-pub(super) fn check_name(name: &str) -> Result<(), TopicError> {
-    if (1..=255).contains(&name.len()) {
-        Ok(())
-    } else {
-        Err(TopicError::Name(name.len()))
-    }
-}
 
 /// Microseconds, bounded so that they fit wherever they are added.
 pub(super) fn bounded_micros(d: Duration) -> i64 {
@@ -25,6 +18,14 @@ pub(super) fn bounded_micros(d: Duration) -> i64 {
 
 pub(super) fn since_epoch(t: SystemTime) -> i64 {
     t.duration_since(UNIX_EPOCH).map_or(0, bounded_micros)
+}
+
+fn refuse(is: bool, what: &'static str) -> Result<(), TopicError> {
+    if is {
+        Err(TopicError::Unsupported(what))
+    } else {
+        Ok(())
+    }
 }
 
 /// Refuses options of a topic that an engine cannot do, where they are not the defaults.
@@ -36,13 +37,6 @@ pub(super) fn check_topic(
 ) -> Result<(), TopicError> {
     check_name(name)?;
     let default = TopicOptions::default();
-    let refuse = |is: bool, what| {
-        if is {
-            Err(TopicError::Unsupported(what))
-        } else {
-            Ok(())
-        }
-    };
     refuse(
         options.keep_bytes != 0,
         "keeping settled messages for a replay",
@@ -83,13 +77,6 @@ pub(super) fn check_group(
     check_name(topic)?;
     check_name(group)?;
     let default = GroupOptions::default();
-    let refuse = |is: bool, what| {
-        if is {
-            Err(TopicError::Unsupported(what))
-        } else {
-            Ok(())
-        }
-    };
     refuse(options.ordered_keys && !can.ordered_keys, "per-key order")?;
     refuse(!options.idle_max.is_zero(), "removing idle groups")?;
     let bounded = options.in_flight_max != default.in_flight_max;

@@ -1,8 +1,11 @@
 //! A leased message of a broker, and what keeps a receive safe to drop.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use crate::error::SettleError;
+use tokio::sync::Notify;
+
+use crate::error::{SettleError, TakeError};
 use crate::lease::Settle;
 use crate::message::{Message, MessageId};
 use crate::shell::instant;
@@ -129,14 +132,27 @@ impl<L: Leases> Drop for Held<L> {
     }
 }
 
-/// Runs a take to its end even when the caller goes away. What it brought is then released, and uses up no attempt
+/// Looks until there is something to hand out: at once, when notified, and when a look says that something is due.
+///
+/// A look runs to its end even when the caller goes away. What it brought is then released, and uses up no attempt
 /// where the engine can do that.
-pub(super) async fn take<L: Leases, E: Send + 'static>(
-    work: impl Future<Output = Result<Vec<Held<L>>, E>> + Send + 'static,
-) -> Option<Result<Vec<Held<L>>, E>> {
-    // Dropping what it returns, here or in the task, releases it.
-    let task = tokio::spawn(work);
-    let mut taken = task.await.ok()?;
-    taken.iter_mut().flatten().for_each(Held::seen);
-    Some(taken)
+pub(super) async fn receive<L: Leases, F>(
+    notify: &Notify,
+    look: impl Fn() -> F,
+) -> Result<Vec<Held<L>>, TakeError>
+where
+    F: Future<Output = Result<(Vec<Held<L>>, Duration), TakeError>> + Send + 'static,
+{
+    loop {
+        let mut woken = pin!(notify.notified());
+        woken.as_mut().enable();
+        // Dropping what it returns, here or in the task, releases it.
+        let looked = tokio::spawn(look()).await;
+        let (mut taken, due) = looked.map_err(|_| TakeError::Closed)??;
+        if !taken.is_empty() {
+            taken.iter_mut().for_each(Held::seen);
+            return Ok(taken);
+        }
+        drop(tokio::time::timeout(due, woken).await);
+    }
 }

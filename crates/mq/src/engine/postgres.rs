@@ -17,7 +17,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, GenericClient, NoTls, Row
 use super::common::{
     bounded_micros, check_group, check_messages, check_topic, dead_letter, since_epoch,
 };
-use super::held::{Held, Leases, take};
+use super::held::{Held, Leases, receive};
 use super::{Capabilities, Engine};
 use crate::error::{PublishError, SettleError, TakeError, TopicError};
 use crate::lease::Settle;
@@ -253,7 +253,7 @@ impl Engine for Postgres {
     ) -> Result<PostgresGroup, TopicError> {
         check_group(topic, group, &options, Self::CAPABILITIES)?;
         let dead = dead_letter(topic, &options);
-        super::common::check_name(&dead)?;
+        crate::queue::check_name(&dead)?;
         let topic = self.shared.topic(topic, &TopicOptions::new()).await?;
         let rows = self
             .shared
@@ -544,22 +544,6 @@ impl Consumer for PostgresGroup {
     async fn receive(&self, max: NonZeroUsize) -> Result<Vec<PostgresDelivery>, TakeError> {
         let max = i32::try_from(max.get().min(10_000)).unwrap_or(1);
         let notify = self.shared.waiting(self.topic);
-        loop {
-            let mut woken = std::pin::pin!(notify.notified());
-            woken.as_mut().enable();
-            let (group, wait) = (self.clone(), Arc::new(Mutex::new(LOOK_EVERY)));
-            let told = Arc::clone(&wait);
-            let taken = take(async move {
-                let (held, due) = group.look(max).await?;
-                *told.lock() = due;
-                Ok(held)
-            });
-            let taken = taken.await.unwrap_or(Err(TakeError::Closed))?;
-            if !taken.is_empty() {
-                return Ok(taken);
-            }
-            let due = *wait.lock();
-            drop(tokio::time::timeout(due, woken).await);
-        }
+        receive(&notify, || self.clone().look(max)).await
     }
 }

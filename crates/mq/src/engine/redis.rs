@@ -14,15 +14,16 @@ use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
 use tokio::sync::Notify;
 
 use super::common::{
-    bounded_micros, check_group, check_messages, check_name, check_topic, dead_letter, since_epoch,
+    bounded_micros, check_group, check_messages, check_topic, dead_letter, since_epoch,
 };
-use super::held::{Held, Leases, take};
+use super::held::{Held, Leases, receive};
 use super::{Capabilities, Engine};
 use crate::error::{PublishError, SettleError, TakeError, TopicError};
 use crate::lease::Settle;
 use crate::log::codec::{Reader, put_bytes};
 use crate::message::{Message, MessageId, NotBefore, Receipt};
 use crate::options::{Durability, GroupOptions, Start, TopicOptions, WhenFull};
+use crate::queue::check_name;
 use crate::traits::{Consumer, Producer};
 
 /// How long a waiting consumer goes without looking, when nobody wakes it.
@@ -534,22 +535,6 @@ impl Consumer for RedisGroup {
     async fn receive(&self, max: NonZeroUsize) -> Result<Vec<RedisDelivery>, TakeError> {
         let max = max.get().min(10_000);
         let notify = self.shared.waiting(&self.topic);
-        loop {
-            let mut woken = std::pin::pin!(notify.notified());
-            woken.as_mut().enable();
-            let (group, wait) = (self.clone(), Arc::new(Mutex::new(LOOK_EVERY)));
-            let told = Arc::clone(&wait);
-            let taken = take(async move {
-                let (held, due) = group.look(max).await?;
-                *told.lock() = due;
-                Ok(held)
-            });
-            let taken = taken.await.unwrap_or(Err(TakeError::Closed))?;
-            if !taken.is_empty() {
-                return Ok(taken);
-            }
-            let due = *wait.lock();
-            drop(tokio::time::timeout(due, woken).await);
-        }
+        receive(&notify, || self.clone().look(max)).await
     }
 }
